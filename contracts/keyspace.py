@@ -1,0 +1,85 @@
+"""Every Redis key of the product, spelled once: `ve:1:<room>:{<tenant id>}:...`.
+
+In:    a tenant id and what else names the thing.
+Out:   the key.
+Laws:  1. No other module writes `ve:1:` (a test greps). 2. What belongs to a tenant carries the tenant's id as its
+       hash tag, so all keys of a tenant's script live in one slot. 3. Ids in keys are UUIDs or hex digests; free text
+       never enters a key. 4. `1` is the layout's version: a change of meaning takes a new number.
+Not here: the values (snapshot, messages), expiry times of the stores.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+_ROOT: Final = "ve:1"
+
+# Shared by all tenants; each lives in a slot of its own.
+CHANGES: Final = f"{_ROOT}:changes"
+"""Stream of messages.Change; every edge worker follows it from its last id."""
+CHANGES_ENTRIES_MAX: Final = 10_000
+
+EDGES: Final = f"{_ROOT}:edges"
+"""Hash: worker id -> messages.Heartbeat; an entry older than HEARTBEAT_STALE_S is dead."""
+HEARTBEAT_EVERY_S: Final = 1.0
+HEARTBEAT_STALE_S: Final = 5.0
+
+
+def host(hostname: str) -> str:
+    """String: the id of the tenant that lives at this host (a lower-cased DNS name, checked by the caller)."""
+    return f"{_ROOT}:host:{{{hostname}}}"
+
+
+def config(tenant_id: str) -> str:
+    """Hash {version, sha256, body}: the tenant's current snapshot."""
+    return f"{_ROOT}:config:{{{tenant_id}}}"
+
+
+def api_key(tenant_id: str, digest: str) -> str:
+    """String: snapshot.KeyRecord of the key with this digest."""
+    return f"{_ROOT}:key:{{{tenant_id}}}:{digest}"
+
+
+def counter(tenant_id: str, policy_id: str, identifier_digest: str) -> str:
+    """One limiter's state for one identifier; the algorithm is part of the policy id's meaning."""
+    return f"{_ROOT}:limit:{{{tenant_id}}}:{policy_id}:{identifier_digest}"
+
+
+def cache_entry(tenant_id: str, key_digest: str) -> str:
+    """Hash or string: one stored response."""
+    return f"{_ROOT}:cache:{{{tenant_id}}}:{key_digest}"
+
+
+def cache_generations(tenant_id: str) -> str:
+    """Hash: '*' | 'r:<route id>' | 'u:<url digest>' | 't:<tag digest>' -> generation number; a purge adds one."""
+    return f"{_ROOT}:cachegen:{{{tenant_id}}}"
+
+
+def origin_health(tenant_id: str) -> str:
+    """Hash: target id -> messages.TargetHealth."""
+    return f"{_ROOT}:health:{{{tenant_id}}}"
+
+
+def probe_due(shard: int) -> str:
+    """Sorted set: '<tenant id>/<target id>' by the wall time at which its next probe is due."""
+    return f"{_ROOT}:probe:{{{shard}}}:due"
+
+
+def probe_plan(shard: int) -> str:
+    """Hash: '<tenant id>/<target id>' -> what to probe."""
+    return f"{_ROOT}:probe:{{{shard}}}:plan"
+
+
+def denied_session(session_id: str) -> str:
+    """String with expiry: a signed-out Clerk session whose last tokens must not be believed."""
+    return f"{_ROOT}:denied:{{{session_id}}}"
+
+
+def api_limit(caller_digest: str) -> str:
+    """The control plane's own limit on a caller of its API."""
+    return f"{_ROOT}:api:{{{caller_digest}}}"
+
+
+def idempotency(tenant_id: str, digest: str) -> str:
+    """The answer given to a POST that carried this Idempotency-Key."""
+    return f"{_ROOT}:idem:{{{tenant_id}}}:{digest}"

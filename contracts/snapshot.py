@@ -1,0 +1,166 @@
+"""The configuration of one tenant, as the control plane publishes it and the edge believes it.
+
+In:    Snapshot values (the publisher), bytes (the edge).
+Out:   canonical JSON bytes and their sha256; Snapshot values, strictly decoded.
+Laws:  1. Immutable: a change is a new version. 2. Unknown fields are refused: an edge older than its control plane
+       keeps its last good snapshot and says so, rather than skip a rule it does not know. 3. No secret in clear.
+       4. Values are already validated against contracts.bounds; the edge checks only what would break it.
+Not here: compiling for reading (edge.snapshot), building from rows (webapp.services.publishing).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final, Literal
+
+import msgspec
+
+FORMAT: Final = 1
+
+AuthMode = Literal["public", "jwt_required", "apikey_required"]
+Algorithm = Literal["token_bucket", "sliding_window"]
+Scope = Literal["tenant", "route", "user", "key", "ip"]
+KeyPattern = Literal["path", "path+query", "path+query+headers"]
+LoadBalancing = Literal["round_robin"]
+
+
+class SnapshotError(ValueError):
+    """The bytes are not a snapshot this program understands; the message says why."""
+
+
+class _Frozen(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    pass
+
+
+class TenantConfig(_Frozen):
+    id: str
+    name: str
+    subdomain: str
+    clerk_org_id: str
+    status: Literal["active", "suspended"] = "active"
+    in_flight_max: int = 1_000
+    """Requests of this tenant in flight in one worker; beyond it 503 `tenant-overloaded`."""
+
+
+class TargetConfig(_Frozen):
+    id: str
+    url: str
+    """Scheme, host and optional port and base path: `https://api.example.com/base`."""
+    weight: int = 1
+
+
+class OriginConfig(_Frozen):
+    id: str
+    name: str
+    targets: tuple[TargetConfig, ...]
+    load_balancing: LoadBalancing = "round_robin"
+    health_check_path: str | None = None
+    connect_timeout_s: float = 5.0
+    timeout_s: float = 30.0
+    """To the first byte of the response."""
+    idle_timeout_s: float = 60.0
+    """Between two reads of a body, in either direction."""
+
+
+class PolicyConfig(_Frozen):
+    id: str
+    """Part of the counter's key: two policies never share a counter."""
+    name: str
+    algorithm: Algorithm
+    rate_per_second: float = 0.0
+    """Token bucket: refill. 0 for a sliding window."""
+    burst: int = 0
+    """Token bucket: capacity, at least 1."""
+    limit: int = 0
+    """Sliding window: requests per window."""
+    window_s: int = 0
+    scope: tuple[Scope, ...] = ("route",)
+    mode: Literal["enforce", "shadow"] = "enforce"
+    on_store_failure: Literal["share", "open", "closed"] = "share"
+
+
+class CacheConfig(_Frozen):
+    ttl_s: int
+    key_pattern: KeyPattern = "path+query"
+    key_headers: tuple[str, ...] = ()
+    """Lower-cased field names, in the order they enter the key."""
+    shared: bool = False
+    """Authenticated answers may be shared between principals."""
+
+
+class RouteConfig(_Frozen):
+    id: str
+    path_pattern: str
+    origin_id: str
+    auth_mode: AuthMode
+    methods: tuple[str, ...] = ()
+    """Empty: every method."""
+    priority: int = 0
+    required_scopes: tuple[str, ...] = ()
+    any_user: bool = False
+    """jwt_required: accept a session of any organisation, not only the tenant's own."""
+    policies: tuple[PolicyConfig, ...] = ()
+    cache: CacheConfig | None = None
+    strip_prefix: str | None = None
+    forward_credential: bool = False
+    preserve_host: bool = False
+    """Send the client's Host to the origin instead of the origin's own."""
+    body_bytes_max: int = 10 * 1024 * 1024
+
+
+class Snapshot(_Frozen):
+    """Shape: routes oldest first (the position decides ties); only enabled routes and their origins."""
+
+    format: int
+    tenant: TenantConfig
+    version: int
+    routes: tuple[RouteConfig, ...] = ()
+    origins: tuple[OriginConfig, ...] = ()
+
+
+class KeyRecord(_Frozen):
+    """What the edge knows of one API key, found by its digest."""
+
+    id: str
+    tenant_id: str
+    name: str
+    scopes: tuple[str, ...] = ()
+    enabled: bool = True
+    expires_at: float | None = None
+    """Wall time, seconds since 1970."""
+
+
+_ENCODER: Final = msgspec.json.Encoder(order="deterministic")
+_DECODER: Final = msgspec.json.Decoder(Snapshot)
+_KEY_DECODER: Final = msgspec.json.Decoder(KeyRecord)
+
+
+def encode(snapshot: Snapshot) -> tuple[bytes, str]:
+    """Give the canonical JSON bytes and their sha256 in hex."""
+    body = _ENCODER.encode(snapshot)
+    return body, hashlib.sha256(body).hexdigest()
+
+
+def decode(body: bytes, sha256: str) -> Snapshot:
+    """Check the digest and decode strictly. Raises SnapshotError."""
+    if hashlib.sha256(body).hexdigest() != sha256:
+        raise SnapshotError("the body does not have the sha256 it was published with")
+    try:
+        snapshot = _DECODER.decode(body)
+    except msgspec.MsgspecError as error:
+        raise SnapshotError(str(error)) from None
+    if snapshot.format != FORMAT:
+        raise SnapshotError(f"format {snapshot.format} is not {FORMAT}")
+    return snapshot
+
+
+def encode_key(record: KeyRecord) -> bytes:
+    return _ENCODER.encode(record)
+
+
+def decode_key(body: bytes) -> KeyRecord:
+    """Raises SnapshotError when the bytes are not a KeyRecord."""
+    try:
+        return _KEY_DECODER.decode(body)
+    except msgspec.MsgspecError as error:
+        raise SnapshotError(str(error)) from None

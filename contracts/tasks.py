@@ -1,0 +1,30 @@
+"""The jobs the worker offers: names, queues and arguments, so that a caller need not import the worker.
+
+In:    nothing.
+Out:   task names, queue names.
+Laws:  1. Arguments are JSON and small: ids, never rows or secrets. 2. Every task may run twice.
+Not here: the tasks (worker.tasks), when they run (worker.schedule).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+QUEUE_PROBES: Final = "probes"
+QUEUE_PURGE: Final = "purge"
+QUEUE_DEFAULT: Final = "default"
+QUEUE_MAINTENANCE: Final = "maintenance"
+QUEUES: Final = (QUEUE_PROBES, QUEUE_PURGE, QUEUE_DEFAULT, QUEUE_MAINTENANCE)
+
+PUBLISH: Final = "publishing.publish"
+"""(tenant_id): publish what the tenant's outbox holds."""
+RECONCILE: Final = "publishing.reconcile"
+"""(): publish every outbox, mend what differs between PostgreSQL and Redis."""
+HEALTH_SWEEP: Final = "health.sweep"
+"""(shard): probe the targets of a shard that are due."""
+HEALTH_CHECK: Final = "health.check"
+"""(tenant_id, origin_id): probe one origin's targets now."""
+CACHE_PURGE: Final = "cache.purge"
+"""(tenant_id, route_id | null, url | null): advance generations."""
+EXPIRE_KEYS: Final = "keys.expire"
+"""(): mark keys past their deadline, for people; the edge itself refuses them to the second."""
