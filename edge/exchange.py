@@ -1,0 +1,86 @@
+"""One request and all that became of it: the one mutable object a request has.
+
+In:    the parsed head, the client's address, the times (from edge.net.downstream).
+Out:   what each phase decided, read by the phases after it, the recorder and Explain.
+Laws:  1. Slots only; a phase writes its own section and reads those above it. 2. An exchange keeps the snapshot it
+       began with. 3. Wall times end in `_at`, monotonic ones in `_mono`.
+Not here: deciding (phases), order (pipeline).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from edge.http.messages import Body, Reply, RequestHead
+
+if TYPE_CHECKING:
+    from edge.errors import GatewayError
+    from edge.ports import CacheKey, Verdict
+    from edge.snapshot import Origin, Route, Target, Tenant
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who calls, as everything after authentication knows it. `subject` is a user id or a key id."""
+
+    kind: Literal["user", "key"]
+    subject: str
+    scopes: tuple[str, ...] = ()
+    org_id: str | None = None
+    role: str | None = None
+
+
+class Exchange:
+    __slots__ = (
+        "attempts", "body", "bytes_in", "bytes_out", "cache_key", "cache_reason", "cache_result", "client_gone",
+        "client_ip", "error", "finished_mono", "head", "origin", "path", "principal", "received_at", "received_mono",
+        "reply", "request_id", "route", "scheme", "started_reply", "target", "tenant", "upstream_first_mono",
+        "upstream_last_mono", "upstream_start_mono", "verdicts",
+    )  # fmt: skip
+
+    def __init__(
+        self, head: RequestHead, body: bytes | Body | None, client_ip: str, scheme: bytes, request_id: bytes,
+        received_at: float, received_mono: float,
+    ) -> None:  # fmt: skip
+        # from the downstream connection
+        self.head = head
+        self.body = body
+        self.client_ip = client_ip
+        self.scheme = scheme
+        self.request_id = request_id
+        self.received_at = received_at
+        self.received_mono = received_mono
+        # identify, match
+        self.tenant: Tenant | None = None
+        self.path = b""
+        self.route: Route | None = None
+        # authenticate
+        self.principal: Principal | None = None
+        # admit
+        self.verdicts: Sequence[Verdict] = ()
+        # cache; result is None on a route without cache, else hit, miss, stale, bypass, revalidated
+        self.cache_key: CacheKey | None = None
+        self.cache_result: str | None = None
+        self.cache_reason = ""
+        # candidates, send
+        self.origin: Origin | None = None
+        self.target: Target | None = None
+        self.attempts = 0
+        self.upstream_start_mono = 0.0
+        self.upstream_first_mono = 0.0
+        self.upstream_last_mono = 0.0
+        # finish; the downstream fills the counts
+        self.reply: Reply | None = None
+        self.started_reply = False
+        self.error: GatewayError | None = None
+        self.client_gone = False
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.finished_mono = 0.0
+
+    def __repr__(self) -> str:
+        tenant = self.tenant.subdomain if self.tenant else "?"
+        status = self.reply.status if self.reply else "-"
+        return f"<Exchange {tenant} {self.head.method!r} {self.path or self.head.path!r} {status}>"

@@ -1,0 +1,1 @@
+"""What the RFCs say: parsing, framing, writing. Pure: bytes in, values out."""

@@ -1,0 +1,1 @@
+"""Sockets: the listener, the downstream and upstream connections, addresses."""

@@ -1,0 +1,195 @@
+"""What the pure half asks of the world, and what each part of the world does when its store is away.
+
+In:    nothing.
+Out:   Protocols, the small values that cross them, and Ports, which holds one of each.
+Laws:  1. Time, randomness, stores and sockets reach a decision only through here. 2. A port never raises a foreign
+       exception. 3. What Redis being away means stands in the docstring, in ARCHITECTURE.md, and is tested.
+Not here: adapters (edge.net, edge.store, edge.telemetry).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+from contracts.snapshot import KeyRecord, PolicyConfig
+from edge.http.messages import Body, ResponseHead
+
+if TYPE_CHECKING:
+    from edge.exchange import Exchange
+    from edge.snapshot import Tenant
+
+
+class Clock(Protocol):
+    def wall(self) -> float:
+        """Seconds since 1970."""
+
+    def mono(self) -> float:
+        """Seconds on a clock that never steps."""
+
+
+class Identifiers(Protocol):
+    def request_id(self) -> bytes:
+        """A new UUID version 7 (RFC 9562 section 5.7) in its text form."""
+
+
+class ConfigView(Protocol):
+    """Redis away: the last good snapshot is kept and served; a cold start reads the last good copy from disk."""
+
+    def tenant(self, host: bytes) -> Tenant | None:
+        """Give the compiled tenant that lives at a host, None when nobody does.
+
+        Blocks on Redis the first time a host is asked for. Raises GatewayError(config-unavailable) when it is not
+        known here and cannot be asked for now.
+        """
+
+
+class KeyStore(Protocol):
+    """Redis away: keys already known stay valid up to 60 s; unknown ones are refused (fail closed)."""
+
+    def find(self, tenant_id: str, presented: bytes) -> KeyRecord | None:
+        """Give the record of a presented key, None when there is none.
+
+        Blocks on Redis for a key not seen lately. Raises GatewayError(identity-unavailable) when it cannot be known.
+        """
+
+
+class SessionKeys(Protocol):
+    """Clerk's public keys. The issuer away: the last good set is kept up to 24 h."""
+
+    def keys(self) -> Mapping[str, RSAPublicKey]:
+        """Give the set. Blocks only when none was ever loaded. Raises GatewayError(identity-unavailable)."""
+
+    def refreshed(self) -> Mapping[str, RSAPublicKey]:
+        """Give the set after trying to renew it, at most once in 10 s and by one caller at a time. Blocks on the fetch."""
+
+    def denied(self, session_id: str) -> bool:
+        """Whether a session was signed out. Answers from memory; Redis away: what was known stays."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One policy asked about one identifier. `identifier` is any bytes; the adapter digests it."""
+
+    tenant_id: str
+    policy: PolicyConfig
+    identifier: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What one policy says. `reset_s`: seconds until the policy is back to its full quota."""
+
+    policy: PolicyConfig
+    allowed: bool
+    remaining: int
+    reset_s: float
+    retry_after_s: float = 0.0
+    degraded: bool = False
+
+
+class Counters(Protocol):
+    """Redis away: limit / live edge workers, kept locally; per policy `open` admits and `closed` refuses instead."""
+
+    def admit(self, checks: Sequence[Check]) -> Sequence[Verdict]:
+        """Decide all checks together, in order: all are counted or none. Shadow policies never refuse. May block on Redis."""
+
+
+@dataclass(frozen=True, slots=True)
+class CacheKey:
+    """`digest` names one stored answer; `route_id` and `url_digest` are what it can be purged by."""
+
+    tenant_id: str
+    route_id: str
+    digest: str
+    url_digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredResponse:
+    """A stored answer. `lines` as in Reply. Ages and lifetimes in seconds (RFC 9111 section 4.2)."""
+
+    status: int
+    reason: bytes
+    lines: bytes
+    body: bytes
+    stored_at: float
+    initial_age_s: float
+    lifetime_s: float
+
+
+class Cache(Protocol):
+    """Redis away: the memory tier only."""
+
+    def find(self, key: CacheKey) -> StoredResponse | None:
+        """Give what is stored and not purged, fresh or not. May block on Redis; away means None."""
+
+    def keep(self, key: CacheKey, stored: StoredResponse) -> None:
+        """Store in both tiers. Never blocks on Redis for long, never raises."""
+
+
+class HealthView(Protocol):
+    """Redis away: what is known expires and then every target counts as healthy."""
+
+    def healthy(self, tenant_id: str, target_id: str) -> bool:
+        """What the active probes say. Answers from memory."""
+
+
+@dataclass(slots=True)
+class UpstreamRequest:
+    """One attempt. `head` is the complete request head, ended by the empty line; its framing fits `body`.
+
+    `url` is the target's (scheme, host, port decide the connection pool). Times in seconds.
+    """
+
+    tenant_id: str
+    target_id: str
+    url: str
+    method: bytes
+    head: bytes
+    body: bytes | Body | None
+    connect_timeout_s: float
+    first_byte_timeout_s: float
+    idle_timeout_s: float
+
+
+@dataclass(slots=True)
+class UpstreamResponse:
+    """`body` is bytes when it is all here, else a Body whose close() gives the connection back or throws it away."""
+
+    head: ResponseHead
+    body: bytes | Body
+    reused: bool
+    connect_s: float
+
+
+class Upstream(Protocol):
+    def send(self, request: UpstreamRequest) -> UpstreamResponse:
+        """Send one attempt and give the final response's head (1xx skipped). Blocks.
+
+        Raises GatewayError with source UPSTREAM and a truthful `retry`, or ClientGone when the client's upload ends.
+        """
+
+
+class Recorder(Protocol):
+    """Redis away does not matter; a full queue drops the oldest and counts the drops."""
+
+    def record(self, exchange: Exchange) -> None:
+        """Count and log a finished exchange. Never blocks, never raises."""
+
+
+@dataclass(slots=True)
+class Ports:
+    clock: Clock
+    identifiers: Identifiers
+    config: ConfigView
+    keys: KeyStore
+    sessions: SessionKeys
+    counters: Counters
+    cache: Cache
+    health: HealthView
+    upstream: Upstream
+    recorder: Recorder
