@@ -19,6 +19,7 @@ from contracts.snapshot import KeyRecord, PolicyConfig
 from edge.http.messages import Body, ResponseHead
 
 if TYPE_CHECKING:
+    from edge.errors import GatewayError
     from edge.exchange import Exchange
     from edge.snapshot import Tenant
 
@@ -179,6 +180,9 @@ class Recorder(Protocol):
 
     def record(self, exchange: Exchange) -> None:
         """Count and log a finished exchange. Never blocks, never raises."""
+
+    def refused(self, error: GatewayError, client_ip: str, request_id: bytes) -> None:
+        """Count and log a request that never became an exchange (malformed, too large, too slow). Never raises."""
 
 
 @dataclass(slots=True)
