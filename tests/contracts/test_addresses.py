@@ -1,0 +1,143 @@
+"""Twin of contracts.addresses: where a tenant may send us."""
+
+from __future__ import annotations
+
+import ipaddress
+
+import pytest
+
+from contracts.addresses import AddressError, OriginUrl, check_url, parse_networks, parse_origin_url, refusal
+
+LOOPBACK = parse_networks("127.0.0.0/8, ::1/128")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("https://api.example.com", OriginUrl("https", "api.example.com", 443, "")),
+        ("HTTP://API.Example.com:8080/Base/", OriginUrl("http", "api.example.com", 8080, "/Base")),
+        ("http://127.0.0.1:8082", OriginUrl("http", "127.0.0.1", 8082, "")),
+        ("http://[2001:4860:4860:0::8888]/", OriginUrl("http", "2001:4860:4860::8888", 80, "")),
+        ("https://a_b.example.com/v%2F1", OriginUrl("https", "a_b.example.com", 443, "/v%2F1")),
+        ("https://x.example.com:443", OriginUrl("https", "x.example.com", 443, "")),
+    ],
+)
+def test_a_good_url_has_one_canonical_form(text: str, expected: OriginUrl) -> None:
+    assert parse_origin_url(text) == expected
+    assert parse_origin_url(str(expected)) == expected
+
+
+def test_the_authority_leaves_out_a_default_port_and_brackets_ipv6() -> None:
+    assert parse_origin_url("https://x.example.com:443/").authority == "x.example.com"
+    assert parse_origin_url("http://x.example.com:443/").authority == "x.example.com:443"
+    assert parse_origin_url("http://[2001:4860::1]:8080").authority == "[2001:4860::1]:8080"
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("", "http://"),
+        ("ftp://example.com", "http://"),
+        ("//example.com", "http://"),
+        ("javascript:alert(1)", "http://"),
+        ("https://user:pw@example.com", "user name"),
+        ("https://@example.com", "user name"),
+        ("https://example.com?x=1", "query"),
+        ("https://example.com#", "fragment"),
+        ("https://", "host"),
+        ("https://:443", "host"),
+        ("https://example.com:", "malformed"),
+        ("https://example.com:99999", "65535"),
+        ("https://example.com:+80", "malformed"),
+        ("http://[::1]evil.example", "malformed"),
+        ("http://[::1]:", "malformed"),
+        ("http://[]", "IPv6"),
+        ("https://example.com:x", "malformed"),
+        ("https://example.com:0", "at least 1024"),
+        ("https://example.com:25", "at least 1024"),
+        ("https://example.com:6379", "6379"),
+        ("https://exa mple.com", "spaces"),
+        ("https://example.com\n", "spaces"),
+        ("https://exämple.com", "xn--"),
+        ("https://example.com\\@evil.example", "backslash"),
+        ("https://-bad.example.com", "DNS name"),
+        ("https://a..b.example.com", "DNS name"),
+        ("https://example.com.", "DNS name"),
+        ("https://ex%61mple.com", "DNS name"),
+        (f"https://{'a' * 64}.example.com", "DNS name"),
+        (f"https://{'.'.join(['a' * 60] * 5)}.com", "DNS name"),
+        ("http://2130706433", "four decimal"),
+        ("http://0x7f.1", "four decimal"),
+        ("http://127.1", "four decimal"),
+        ("http://0177.0.0.1", "four decimal"),
+        ("http://1.2.3.0x7f", "four decimal"),
+        ("http://[::1", "malformed"),
+        ("http://[fe80::1%25eth0]", "malformed"),
+        ("http://[zz]", "malformed"),
+        ("http://[:::]", "IPv6"),
+        ("https://example.com/a b", "spaces"),
+        ("https://example.com/<x>", "percent-encoded"),
+        ("https://example.com/%zz", "percent-encoded"),
+        ("https://example.com/a/%2E%2e/b", "dot segments"),
+        ("https://example.com/" + "a" * 2048, "2048"),
+    ],
+)
+def test_a_bad_url_is_refused_and_the_reason_says_what_to_mend(text: str, word: str) -> None:
+    with pytest.raises(AddressError, match=word):
+        parse_origin_url(text)
+
+
+@pytest.mark.parametrize(
+    "ip",
+    [
+        "0.0.0.0", "10.1.2.3", "100.64.0.1", "127.0.0.1", "127.255.255.254", "169.254.169.254", "172.31.255.255",
+        "192.0.0.8", "192.0.2.1", "192.88.99.1", "192.168.1.1", "198.18.0.1", "198.51.100.7", "203.0.113.9",
+        "224.0.0.1", "239.255.255.255", "240.0.0.1", "255.255.255.255",
+        "::", "::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "::127.0.0.1", "::a00:1",
+        "64:ff9b::7f00:1", "64:ff9b::a00:1", "64:ff9b:1::1", "2002:7f00:1::", "2002:a00:1::1",
+        "2001:0:5ef5:79fb:0:0:80ff:fffe", "100::1", "2001:db8::1", "3fff::1", "2001:2::1", "5f00::1",
+        "fc00::1", "fd00:ec2::254", "fe80::1", "fec0::1", "ff02::1", "fe80::1%eth0", "not an address", "",
+    ],
+)  # fmt: skip
+def test_an_address_that_is_not_public_is_refused(ip: str) -> None:
+    assert refusal(ip, ()) is not None
+
+
+@pytest.mark.parametrize("ip", ["8.8.8.8", "1.1.1.1", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"])
+def test_a_public_address_passes(ip: str) -> None:
+    assert refusal(ip, ()) is None
+
+
+def test_a_teredo_address_is_judged_by_the_client_inside_it() -> None:
+    inside = ipaddress.IPv4Address("127.0.0.1")
+    teredo = ipaddress.IPv6Address((0x20010000 << 96) | (0x08080808 << 64) | (int(inside) ^ 0xFFFFFFFF))
+    assert teredo.teredo is not None
+    assert teredo.teredo[1] == inside
+    assert refusal(str(teredo), ()) == "is loopback"
+
+
+def test_only_what_the_deployment_opened_is_open() -> None:
+    assert refusal("127.0.0.1", LOOPBACK) is None
+    assert refusal("::1", LOOPBACK) is None
+    assert refusal("::ffff:127.0.0.1", LOOPBACK) is None
+    assert refusal("10.0.0.1", LOOPBACK) == "is private"
+    assert refusal("169.254.169.254", LOOPBACK) == "is link-local"
+    # Opening a wrapper's own range does not open what is inside it.
+    assert refusal("64:ff9b::a00:1", parse_networks("64:ff9b::/96")) == "is private"
+
+
+def test_a_literal_address_and_a_private_name_are_refused_at_write() -> None:
+    assert check_url(parse_origin_url("http://127.0.0.1:8082"), ()) == "is loopback"
+    assert check_url(parse_origin_url("http://[::1]:8082"), ()) == "is loopback"
+    assert check_url(parse_origin_url("http://127.0.0.1:8082"), LOOPBACK) is None
+    for name in ("localhost", "db", "x.localhost", "printer.local", "metadata.google.internal"):
+        assert check_url(parse_origin_url(f"http://{name}"), ()) == "names a private host"
+        assert check_url(parse_origin_url(f"http://{name}"), LOOPBACK) is None
+    assert check_url(parse_origin_url("https://api.example.com"), ()) is None
+
+
+def test_networks_are_read_and_a_bad_entry_is_named() -> None:
+    assert parse_networks(" ") == ()
+    assert [str(network) for network in parse_networks("10.0.0.0/8, ::1/128,")] == ["10.0.0.0/8", "::1/128"]
+    with pytest.raises(AddressError, match=r"10\.0\.0\.1/8"):
+        parse_networks("10.0.0.1/8")
