@@ -28,11 +28,7 @@ class SnapshotError(ValueError):
     """The bytes are not a snapshot this program understands; the message says why."""
 
 
-class _Frozen(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    pass
-
-
-class TenantConfig(_Frozen):
+class TenantConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     id: str
     name: str
     subdomain: str
@@ -42,14 +38,14 @@ class TenantConfig(_Frozen):
     """Requests of this tenant in flight in one worker; beyond it 503 `tenant-overloaded`."""
 
 
-class TargetConfig(_Frozen):
+class TargetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     id: str
     url: str
     """Scheme, host and optional port and base path: `https://api.example.com/base`."""
     weight: int = 1
 
 
-class OriginConfig(_Frozen):
+class OriginConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     id: str
     name: str
     targets: tuple[TargetConfig, ...]
@@ -62,7 +58,7 @@ class OriginConfig(_Frozen):
     """Between two reads of a body, in either direction."""
 
 
-class PolicyConfig(_Frozen):
+class PolicyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     id: str
     """Part of the counter's key: two policies never share a counter."""
     name: str
@@ -79,7 +75,7 @@ class PolicyConfig(_Frozen):
     on_store_failure: Literal["share", "open", "closed"] = "share"
 
 
-class CacheConfig(_Frozen):
+class CacheConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ttl_s: int
     key_pattern: KeyPattern = "path+query"
     key_headers: tuple[str, ...] = ()
@@ -88,7 +84,7 @@ class CacheConfig(_Frozen):
     """Authenticated answers may be shared between principals."""
 
 
-class RouteConfig(_Frozen):
+class RouteConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     id: str
     path_pattern: str
     origin_id: str
@@ -108,7 +104,7 @@ class RouteConfig(_Frozen):
     body_bytes_max: int = 10 * 1024 * 1024
 
 
-class Snapshot(_Frozen):
+class Snapshot(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Shape: routes oldest first (the position decides ties); only enabled routes and their origins."""
 
     format: int
@@ -118,7 +114,7 @@ class Snapshot(_Frozen):
     origins: tuple[OriginConfig, ...] = ()
 
 
-class KeyRecord(_Frozen):
+class KeyRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What the edge knows of one API key, found by its digest."""
 
     id: str

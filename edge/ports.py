@@ -65,7 +65,7 @@ class SessionKeys(Protocol):
         """Give the set. Blocks only when none was ever loaded. Raises GatewayError(identity-unavailable)."""
 
     def refreshed(self) -> Mapping[str, RSAPublicKey]:
-        """Give the set after trying to renew it, at most once in 10 s and by one caller at a time. Blocks on the fetch."""
+        """Give the set after trying to renew it: at most once in 10 s, one caller at a time. Blocks on the fetch."""
 
     def denied(self, session_id: str) -> bool:
         """Whether a session was signed out. Answers from memory; Redis away: what was known stays."""
@@ -96,7 +96,7 @@ class Counters(Protocol):
     """Redis away: limit / live edge workers, kept locally; per policy `open` admits and `closed` refuses instead."""
 
     def admit(self, checks: Sequence[Check]) -> Sequence[Verdict]:
-        """Decide all checks together, in order: all are counted or none. Shadow policies never refuse. May block on Redis."""
+        """Decide all checks together, in order: all count or none. Shadow policies never refuse. May block on Redis."""
 
 
 @dataclass(frozen=True, slots=True)

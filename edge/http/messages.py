@@ -83,7 +83,16 @@ class ResponseHead:
     `announced_length`: the Content-Length field's value, which an answer to HEAD or a 304 has without a body.
     """
 
-    __slots__ = ("announced_length", "chunked", "content_length", "keep_alive", "reason", "section", "status", "version")
+    __slots__ = (
+        "announced_length",
+        "chunked",
+        "content_length",
+        "keep_alive",
+        "reason",
+        "section",
+        "status",
+        "version",
+    )
 
     def __init__(
         self, status: int, reason: bytes, version: int, section: FieldSection, content_length: int | None,
@@ -116,7 +125,7 @@ class Body(Protocol):
 
 
 class Reply:
-    """What goes to the client, without framing: the downstream adds Content-Length, Transfer-Encoding, Connection, Date.
+    """What goes to the client, without framing: Content-Length, Transfer-Encoding, Connection and Date come downstream.
 
     `lines`: header lines each ended by CRLF, hop-by-hop fields and framing already removed. `extra`: lines this
     exchange adds, same form. `body`: bytes when it is all here, else a Body.
