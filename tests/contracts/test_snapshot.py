@@ -1,0 +1,94 @@
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from contracts import snapshot as s
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def full_snapshot() -> s.Snapshot:
+    return s.Snapshot(
+        format=1,
+        version=42,
+        tenant=s.TenantConfig(
+            id="0b7e4a52-0000-4000-8000-000000000001",
+            name="demo-company",
+            subdomain="demo",
+            clerk_org_id="org_2abc",
+        ),
+        origins=(
+            s.OriginConfig(
+                id="0b7e4a52-0000-4000-8000-000000000002",
+                name="api-backend",
+                targets=(s.TargetConfig(id="0b7e4a52-0000-4000-8000-000000000003", url="https://api.example.com"),),
+                health_check_path="/health",
+            ),
+        ),
+        routes=(
+            s.RouteConfig(
+                id="0b7e4a52-0000-4000-8000-000000000004",
+                path_pattern="/api/users/*",
+                origin_id="0b7e4a52-0000-4000-8000-000000000002",
+                auth_mode="jwt_required",
+                policies=(
+                    s.PolicyConfig(
+                        id="0b7e4a52-0000-4000-8000-000000000005",
+                        name="default",
+                        algorithm="token_bucket",
+                        rate_per_second=100.0,
+                        burst=200,
+                    ),
+                ),
+                cache=s.CacheConfig(ttl_s=300),
+            ),
+        ),
+    )
+
+
+def test_the_wire_shape_of_a_snapshot_is_frozen():
+    body, sha256 = s.encode(full_snapshot())
+    assert body == (GOLDEN / "snapshot.json").read_bytes().rstrip(b"\n")
+    assert sha256 == hashlib.sha256(body).hexdigest()
+
+
+def test_a_snapshot_survives_the_journey():
+    assert s.decode(*s.encode(full_snapshot())) == full_snapshot()
+
+
+def _published(document: dict) -> tuple[bytes, str]:
+    body = json.dumps(document).encode()
+    return body, hashlib.sha256(body).hexdigest()
+
+
+def test_a_changed_body_is_refused():
+    body, sha256 = s.encode(full_snapshot())
+    with pytest.raises(s.SnapshotError, match="sha256"):
+        s.decode(body.replace(b"demo", b"evil"), sha256)
+
+
+def test_an_unknown_field_is_refused_rather_than_skipped():
+    document = json.loads(s.encode(full_snapshot())[0])
+    document["routes"][0]["allow_only_from"] = "10.0.0.0/8"
+    with pytest.raises(s.SnapshotError, match="allow_only_from"):
+        s.decode(*_published(document))
+
+
+def test_another_format_is_refused():
+    document = json.loads(s.encode(full_snapshot())[0])
+    document["format"] = 2
+    with pytest.raises(s.SnapshotError, match="format 2"):
+        s.decode(*_published(document))
+
+
+def test_the_wire_shape_of_a_key_record_is_frozen():
+    record = s.KeyRecord(id="k1", tenant_id="t1", name="production-key", scopes=("read", "write"), expires_at=1.5)
+    assert s.encode_key(record) == (GOLDEN / "key_record.json").read_bytes().rstrip(b"\n")
+    assert s.decode_key(s.encode_key(record)) == record
+
+
+def test_a_broken_key_record_is_refused():
+    with pytest.raises(s.SnapshotError):
+        s.decode_key(b'{"id": 1}')
