@@ -69,7 +69,7 @@ def open_log(path: Path) -> IO[bytes]:
 def last_lines(path: Path, count: int = 3) -> str:
     """Give the end of a log as one line."""
     try:
-        with open(path, "rb") as file:
+        with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - 8_192))
             lines = file.read().decode("utf-8", "replace").splitlines()
     except OSError:
@@ -123,7 +123,7 @@ def _works_in(pid: int, folder: Path) -> bool:
     if pid <= 1:
         return False
     try:
-        return os.readlink(f"/proc/{pid}/cwd") == str(folder.resolve())
+        return Path(f"/proc/{pid}/cwd").readlink() == folder.resolve()
     except FileNotFoundError:
         if Path("/proc/self").exists():
             return False

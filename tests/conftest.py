@@ -39,11 +39,11 @@ def _session_valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey
 
 
 @pytest.fixture
-def shared_valkey(_session_valkey: Valkey) -> Iterator[Valkey]:
+def shared_valkey(_session_valkey: Valkey) -> Valkey:
     """The session's server, empty."""
     with redis.Redis.from_url(_session_valkey.url) as client:
         client.flushall()
-    yield _session_valkey
+    return _session_valkey
 
 
 @pytest.fixture
