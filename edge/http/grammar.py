@@ -23,10 +23,8 @@ TOKEN: Final = re.compile(rb"[" + TCHAR + rb"]++")
 
 # RFC 9112 section 3: method SP request-target SP HTTP-version. "#" is in no request-target (a fragment stays at home).
 REQUEST_LINE: Final = re.compile(
-    rb"([" + TCHAR + rb"]++) ([\x21\x22\x24-\x7e]++) HTTP/([0-9])\.([0-9])\r\n",
+    rb"([" + TCHAR + rb"]++) ([\x21\x22\x24-\x7e]++) HTTP/([0-9]\.[0-9])\r\n",
 )
-# RFC 9112 section 3.2.1: origin-form = absolute-path [ "?" query ]
-ORIGIN_FORM: Final = re.compile(rb"(/[^?]*+)(?:\?(.*+))?")
 # RFC 9112 section 3.2.2: absolute-form = absolute-URI; only ours are served. No userinfo (RFC 9110 section 4.2.4).
 ABSOLUTE_FORM: Final = re.compile(rb"([Hh][Tt][Tt][Pp][Ss]?)://([^/?@]++)(/[^?]*+)?(?:\?(.*+))?")
 

@@ -68,7 +68,7 @@ def response_head(reply: Reply, framing: bytes, connection: bytes, date_line: by
 
 def has_date(lines: bytes) -> bool:
     """Whether the lines carry Date: first where headers wrote them, anywhere else otherwise."""
-    return lines[:5] == b"Date:" or (b"\ndate:" in lines.lower())
+    return lines[:5] == b"Date:" or b"\ndate:" in (b"\n" + lines).lower()
 
 
 def bodiless(method: bytes, status: int) -> bool:
