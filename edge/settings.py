@@ -1,14 +1,32 @@
 """The environment, read once into frozen values; a wrong value is an error that names its variable.
 
-In:    a mapping of environment variables.
-Out:   Settings, Limits.
-Laws:  1. Nothing else on the edge reads the environment. 2. No silent default for a wrong value.
+In:    a mapping of environment variables; in development also the file `.env`, for what the environment leaves out.
+Out:   Settings, Limits; SettingsError with one line per wrong variable.
+Laws:  1. Nothing else on the edge reads the environment. 2. No silent default for a wrong value. 3. A secret is never
+       echoed in an error.
 Not here: what tenants configure (contracts.snapshot).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, TypeVar
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from contracts.addresses import AddressError, IPNetwork, parse_networks
+from contracts.apikey import parse_peppers
+from contracts.clerk import KeySetError, frontend_api_host, parse_pem
+
+_T = TypeVar("_T")
+_DOMAIN: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*")
+_ENV_LINE: Final = re.compile(r"\s*(?:export\s+)?([A-Z][A-Z0-9_]*)\s*=\s*(.*?)\s*")
+
+
+class SettingsError(ValueError):
+    """One or more variables are wrong; the text has one line for each, starting with its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,3 +48,229 @@ class Limits:
     upstream_per_target_max: int = 512
     upstream_idle_timeout_s: float = 50.0
     drain_timeout_s: float = 25.0
+
+
+@dataclass(frozen=True, slots=True)
+class RedisAddress:
+    """Where a Redis is and how to log in; `password` never shows in a repr."""
+
+    host: str
+    port: int
+    tls: bool
+    username: str = ""
+    password: str = field(default="", repr=False)
+    tls_verify: bool = True
+    """False for `?ssl_cert_reqs=none`: managed stores with a self-signed certificate."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClerkSettings:
+    """Who issues session tokens and which keys sign them: a pinned PEM, else the key set behind `jwks_url`."""
+
+    issuer: str
+    jwks_url: str
+    authorized_parties: tuple[str, ...]
+    jwt_key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """One edge host. Ports are TCP; `access_log` is a path or "-" for standard output."""
+
+    production: bool
+    redis: RedisAddress
+    peppers: Mapping[int, bytes] = field(repr=False)
+    clerk: ClerkSettings
+    base_domain: str
+    bind: str
+    port: int
+    metrics_port: int
+    workers: int
+    state_dir: Path
+    access_log: str
+    allowed_networks: tuple[IPNetwork, ...]
+    sentry_dsn: str = field(default="", repr=False)
+    limits: Limits = field(default_factory=Limits)
+    tenants_max: int = 10_000
+    cache_bytes_max: int = 64 * 1024 * 1024
+    heartbeat_timeout_s: int = 10
+    """A worker silent for so long is killed and replaced."""
+
+
+class _Reader:
+    """Reads variables one by one and collects what is wrong, so that one start shows every mistake."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        self.errors: list[str] = []
+
+    def raw(self, name: str) -> str:
+        return self._environ.get(name, "").strip()
+
+    def read(self, name: str, parse: Callable[[str], _T], default: _T, required: bool = False) -> _T:
+        """Give the parsed value; empty counts as not set. A refusal is kept and the default returned."""
+        text = self.raw(name)
+        if not text:
+            if required:
+                self.errors.append(f"{name} is not set")
+            return default
+        try:
+            return parse(text)
+        except ValueError as error:
+            self.errors.append(f"{name} {error}")
+            return default
+
+
+def load(environ: Mapping[str, str], dotenv: Path | None = None) -> Settings:
+    """Read the edge's settings. Raises SettingsError naming every wrong variable."""
+    if environ.get("VANTAGEEDGE_ENV") == "development" and dotenv is not None and dotenv.is_file():
+        environ = {**_parse_dotenv(dotenv.read_text("utf-8")), **environ}
+    reader = _Reader(environ)
+    no_redis = RedisAddress("", 0, False)
+    no_peppers: Mapping[int, bytes] = {}
+    settings = Settings(
+        production=reader.read("VANTAGEEDGE_ENV", _environment, "production") == "production",
+        redis=reader.read("REDIS_URL", parse_redis_url, no_redis, required=True),
+        peppers=reader.read("KEY_PEPPERS", parse_peppers, no_peppers, required=True),
+        clerk=_clerk(reader),
+        base_domain=reader.read("EDGE_BASE_DOMAIN", _domain, "", required=True),
+        bind=reader.read("EDGE_BIND", _bind, "0.0.0.0"),  # noqa: S104 - an edge is there to be reached
+        port=reader.read("EDGE_PORT", _port, 8000),
+        metrics_port=reader.read("EDGE_METRICS_PORT", _port, 9100),
+        workers=reader.read("EDGE_WORKERS", _workers, 2),
+        state_dir=reader.read("EDGE_STATE_DIR", Path, Path(".edge-state")),
+        access_log=reader.read("EDGE_ACCESS_LOG", str, "-"),
+        allowed_networks=reader.read("ALLOWED_PRIVATE_ORIGINS", _networks, ()),
+        sentry_dsn=reader.read("SENTRY_DSN", _http_url, ""),
+    )
+    if settings.port == settings.metrics_port:
+        reader.errors.append("EDGE_METRICS_PORT must differ from EDGE_PORT")
+    if reader.errors:
+        raise SettingsError("\n".join(reader.errors))
+    return settings
+
+
+def _clerk(reader: _Reader) -> ClerkSettings:
+    fapi = reader.read("CLERK_FRONTEND_API_URL", _http_url, "").rstrip("/")
+    if not fapi:
+        fapi = reader.read("CLERK_PUBLISHABLE_KEY", lambda text: "https://" + frontend_api_host(text), "")
+    issuer = reader.read("CLERK_ISSUER", _http_url, fapi)
+    jwt_key = reader.read("CLERK_JWT_KEY", _pem, "")
+    jwks_url = reader.read("CLERK_JWKS_URL", _http_url, fapi + "/.well-known/jwks.json" if fapi else "")
+    clean = not any(line.startswith("CLERK_") for line in reader.errors)
+    if clean and not (issuer and (jwt_key or jwks_url)):
+        instead = "or else CLERK_ISSUER with CLERK_JWKS_URL or CLERK_JWT_KEY"
+        reader.errors.append(f"CLERK_PUBLISHABLE_KEY is not set ({instead})")
+    console = reader.read("CONSOLE_URL", _http_url, "")
+    default: tuple[str, ...] = (console.rstrip("/"),) if console else ()
+    parties = reader.read("CLERK_AUTHORIZED_PARTIES", _origins, default)
+    if clean and not parties:
+        reader.errors.append("CLERK_AUTHORIZED_PARTIES is not set (nor its default, CONSOLE_URL)")
+    return ClerkSettings(issuer=issuer, jwks_url=jwks_url, authorized_parties=parties, jwt_key=jwt_key)
+
+
+def _parse_dotenv(text: str) -> dict[str, str]:
+    """Read `NAME=value` lines; a value may stand in single or double quotes; `#` starts a comment line."""
+    values: dict[str, str] = {}
+    for line in text.splitlines():
+        match = _ENV_LINE.fullmatch(line)
+        if match is None:
+            continue
+        value = match[2]
+        if len(value) >= 2 and value[0] == value[-1] and value[0] in "'\"":
+            value = value[1:-1]
+        values[match[1]] = value
+    return values
+
+
+def parse_redis_url(text: str) -> RedisAddress:
+    """Read `redis://` or `rediss://` with optional user and password. Raises ValueError, never echoing the URL."""
+    parts = _split(text)
+    if parts.scheme not in ("redis", "rediss"):
+        raise ValueError("must start with redis:// or rediss://")
+    if not parts.hostname:
+        raise ValueError("must name a host")
+    if parts.path not in ("", "/", "/0"):
+        raise ValueError("must use database 0 (a cluster has no other)")
+    if parts.query not in ("", "ssl_cert_reqs=none", "ssl_cert_reqs=required"):
+        raise ValueError("may carry no parameter other than ssl_cert_reqs=none")
+    return RedisAddress(
+        host=parts.hostname,
+        port=parts.port or 6379,
+        tls=parts.scheme == "rediss",
+        username=unquote(parts.username or ""),
+        password=unquote(parts.password or ""),
+        tls_verify=parts.query != "ssl_cert_reqs=none",
+    )
+
+
+def _split(text: str) -> SplitResult:
+    try:
+        parts = urlsplit(text)
+        _ = parts.port  # a bad port is found only when it is asked for
+    except ValueError:
+        raise ValueError("is not a URL") from None
+    return parts
+
+
+def _environment(text: str) -> str:
+    if text not in ("production", "development"):
+        raise ValueError("must be production or development")
+    return text
+
+
+def _http_url(text: str) -> str:
+    parts = _split(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("must be an http:// or https:// URL")
+    return text
+
+
+def _origins(text: str) -> tuple[str, ...]:
+    return tuple(_http_url(item.strip()).rstrip("/") for item in text.split(",") if item.strip())
+
+
+def _pem(text: str) -> str:
+    try:
+        parse_pem(text)
+    except KeySetError as error:
+        raise ValueError(f"is {error}") from None
+    return text
+
+
+def _domain(text: str) -> str:
+    name = text.lower().rstrip(".")
+    if not _DOMAIN.fullmatch(name):
+        raise ValueError("must be a DNS name like example.com")
+    return name
+
+
+def _bind(text: str) -> str:
+    try:
+        networks = parse_networks(text)
+    except AddressError:
+        networks = ()
+    if len(networks) != 1 or networks[0].num_addresses != 1 or "/" in text:
+        raise ValueError("must be an IP address")
+    return text
+
+
+def _networks(text: str) -> tuple[IPNetwork, ...]:
+    try:
+        return parse_networks(text)
+    except AddressError as error:
+        raise ValueError(f"is wrong: {error}") from None
+
+
+def _whole(text: str, low: int, high: int) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and low <= int(text) <= high):
+        raise ValueError(f"must be a whole number from {low} to {high}")
+    return int(text)
+
+
+def _port(text: str) -> int:
+    return _whole(text, 1, 65_535)
+
+
+def _workers(text: str) -> int:
+    return _whole(text, 1, 64)

@@ -1,0 +1,352 @@
+"""One Redis connection that many greenlets share: what waits goes out in one write, answers come back in order.
+
+In:    commands as words (str, bytes, int, float); scripts.
+Out:   replies (bytes, int, None, lists of them), or StoreAway.
+Laws:  1. Only this module maps foreign exceptions of the store. 2. Never blocks the hub: connecting, writing and
+       waiting all yield. 3. Nobody waits longer than the deadline: when the oldest answer is late the connection is
+       given up, and until a new one has answered PING every call is refused at once. 4. What was sent and not
+       answered may have happened: callers must be able to bear that.
+Not here: what keys mean (contracts.keyspace), the change stream (config_feed). A client for a cluster would choose
+       one of these by the hash slot of a command's keys; scripts already touch one slot each.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import ssl
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Final, cast
+
+import gevent
+import gevent.socket
+import gevent.ssl
+import hiredis
+from gevent.event import Event
+from gevent.hub import Waiter, get_hub
+
+from edge.errors import StoreAway
+from edge.settings import RedisAddress
+
+Word = str | bytes | int | float
+Reply = Any
+
+DEADLINE_S: Final = 0.25
+_CONNECT_TIMEOUT_S: Final = 1.0
+_TICK_S: Final = 0.05
+_BACKOFF_S: Final = (0.05, 0.1, 0.2, 0.4, 0.8, 1.0)
+_RECV_BYTES: Final = 65_536
+# hiredis' own stub takes a tuple of exactly one word.
+_pack: Final = cast(Callable[[tuple[Word, ...]], bytes], hiredis.pack_command)
+
+
+class Script:
+    """A Lua script, sent by its sha1 and by its text when the server does not know it yet."""
+
+    __slots__ = ("sha1", "text")
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.sha1 = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+
+class _Call:
+    """Commands of one caller that wait for their replies; without a waiter nobody cares for them."""
+
+    __slots__ = ("left", "replies", "since_mono", "waiter")
+
+    def __init__(self, left: int, waiter: Waiter[None] | None, since_mono: float) -> None:
+        self.left = left
+        self.replies: list[Reply] = []
+        self.waiter = waiter
+        self.since_mono = since_mono
+
+
+def _open(address: RedisAddress, timeout_s: float) -> gevent.socket.socket:
+    """Connect, with TLS where asked. Raises StoreAway. Blocks up to `timeout_s` for each of name, TCP and TLS."""
+    try:
+        sock = gevent.socket.create_connection((address.host, address.port), timeout=timeout_s)
+        sock.setsockopt(gevent.socket.IPPROTO_TCP, gevent.socket.TCP_NODELAY, 1)
+        if address.tls:
+            context = ssl.create_default_context()
+            if not address.tls_verify:
+                context.check_hostname = False
+                context.verify_mode = ssl.CERT_NONE
+            sock = gevent.ssl.SSLSocket(sock, _context=context, server_side=False, server_hostname=address.host)
+    except OSError as error:
+        raise StoreAway(f"cannot connect: {error}") from None
+    return sock
+
+
+def _greeting(address: RedisAddress, name: str) -> list[tuple[Word, ...]]:
+    login: list[tuple[Word, ...]] = []
+    if address.password:
+        login.append(("AUTH", address.username, address.password) if address.username else ("AUTH", address.password))
+    return [*login, ("CLIENT", "SETNAME", name), ("PING",)]
+
+
+def _check(reply: Reply) -> Reply:
+    if isinstance(reply, hiredis.ReplyError):
+        raise StoreAway(f"refused: {reply}")
+    return reply
+
+
+class Client:
+    """The shared connection. `start` it once in the process that uses it; it reconnects by itself."""
+
+    def __init__(self, address: RedisAddress, name: str = "vantageedge-edge", deadline_s: float = DEADLINE_S) -> None:
+        self._address = address
+        self._name = name
+        self._deadline_s = deadline_s
+        self._hub = get_hub()
+        self._sock: gevent.socket.socket | None = None
+        self._reader = hiredis.Reader()
+        self._out: list[bytes] = []
+        self._unsent = b""
+        self._flushing = False
+        self._watch_read: Any = None
+        self._watch_write: Any = None
+        self._pending: deque[_Call] = deque()
+        self._up = False
+        self._first_try_over = Event()
+        self._lost = Event()
+        self._keeper: gevent.Greenlet[[], None] | None = None
+        self.on_up: list[Callable[[], None]] = []
+        """Called, each in a greenlet of its own, whenever a connection has been made."""
+        self.last_error = ""
+
+    def __repr__(self) -> str:
+        where = f"{self._address.host}:{self._address.port}"
+        return f"<Client {where} {'up' if self._up else 'away'} pending={len(self._pending)}>"
+
+    @property
+    def up(self) -> bool:
+        return self._up
+
+    def start(self) -> None:
+        self._keeper = gevent.spawn(self._keep)
+
+    def stop(self) -> None:
+        if self._keeper is not None:
+            self._keeper.kill()
+            self._keeper = None
+        self._drop("the client was stopped")
+        self._first_try_over.set()
+
+    def call(self, *command: Word) -> Reply:
+        """Give the reply to one command. Raises StoreAway. Blocks up to the deadline."""
+        return _check(self._ask((_pack(command),))[0])
+
+    def call_many(self, commands: Sequence[tuple[Word, ...]]) -> list[Reply]:
+        """Give the replies to several commands, sent together. Raises StoreAway, also when one was refused."""
+        if not commands:
+            return []
+        return [_check(reply) for reply in self._ask([_pack(command) for command in commands])]
+
+    def send(self, *command: Word) -> None:
+        """Send a command whose reply does not matter. Never blocks, never raises; away means it is lost."""
+        if self._up:
+            self._submit((_pack(command),), None)
+
+    def run(self, script: Script, keys: Sequence[Word], arguments: Sequence[Word]) -> Reply:
+        """Run a script. Raises StoreAway. Blocks up to the deadline, twice that when the server has to learn it."""
+        rest = (len(keys), *keys, *arguments)
+        reply = self._ask((_pack(("EVALSHA", script.sha1, *rest)),))[0]
+        if isinstance(reply, hiredis.ReplyError) and str(reply).startswith("NOSCRIPT"):
+            reply = self._ask((_pack(("EVAL", script.text, *rest)),))[0]
+        return _check(reply)
+
+    # ---- sending
+
+    def _ask(self, packed: Sequence[bytes]) -> list[Reply]:
+        if not self._up and not (self._await_first_try() and self._up):
+            raise StoreAway(self.last_error or "not connected")
+        waiter: Waiter[None] = Waiter()
+        call = self._submit(packed, waiter)
+        waiter.get()
+        return call.replies
+
+    def _await_first_try(self) -> bool:
+        """At start the first caller may be quicker than the connection; afterwards nobody waits for one."""
+        return self._keeper is not None and self._first_try_over.wait(self._deadline_s)
+
+    def _submit(self, packed: Sequence[bytes], waiter: Waiter[None] | None) -> _Call:
+        call = _Call(len(packed), waiter, time.monotonic())
+        self._pending.append(call)
+        self._out.extend(packed)
+        if not self._flushing:
+            self._flushing = True
+            self._hub.loop.run_callback(self._flush)
+        return call
+
+    def _flush(self) -> None:
+        """Write all that waits; runs in the hub, so everything this loop turn asked for is one write."""
+        self._flushing = False
+        sock = self._sock
+        if sock is None or not (self._out or self._unsent):
+            return
+        unsent = self._unsent + b"".join(self._out)
+        self._out.clear()
+        try:
+            sent = sock.send(unsent)
+        except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
+            sent = 0
+        except OSError as error:
+            self._unsent = b""
+            self._lose(f"write failed: {error}")
+            return
+        self._unsent = unsent[sent:]
+        if self._unsent:
+            if not self._watch_write.active:
+                self._watch_write.start(self._flush)
+        elif self._watch_write.active:
+            self._watch_write.stop()
+
+    # ---- receiving
+
+    def _on_readable(self) -> None:
+        """Read what is there and wake its callers; runs in the hub."""
+        sock = self._sock
+        if sock is None:
+            return
+        try:
+            while True:
+                piece = sock.recv(_RECV_BYTES)
+                if not piece:
+                    self._lose("the server closed the connection")
+                    return
+                self._reader.feed(piece)
+                if not self._address.tls:  # TLS may hold more than the socket shows: read it dry
+                    break
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            pass
+        except OSError as error:
+            self._lose(f"read failed: {error}")
+            return
+        self._deliver()
+
+    def _deliver(self) -> None:
+        pending, reader = self._pending, self._reader
+        try:
+            reply = reader.gets()
+            while reply is not False and pending and reader is self._reader:
+                call = pending[0]
+                call.replies.append(reply)
+                call.left -= 1
+                if not call.left:
+                    pending.popleft()
+                    if call.waiter is not None:
+                        call.waiter.switch(None)
+                reply = reader.gets()
+        except hiredis.ProtocolError as error:
+            self._lose(f"not the Redis protocol: {error}")
+
+    # ---- the connection's life
+
+    def _lose(self, why: str) -> None:
+        self._drop(why)
+        self._lost.set()
+
+    def _drop(self, why: str) -> None:
+        self._up = False
+        self.last_error = why
+        for watcher in (self._watch_read, self._watch_write):
+            if watcher is not None:
+                watcher.stop()
+                watcher.close()
+        self._watch_read = self._watch_write = None
+        if self._sock is not None:
+            self._sock.close()
+            self._sock = None
+        self._out.clear()
+        self._unsent = b""
+        self._reader = hiredis.Reader()
+        failed, self._pending = self._pending, deque()
+        for call in failed:
+            if call.waiter is not None:
+                self._hub.loop.run_callback(call.waiter.throw, StoreAway(why))
+
+    def _keep(self) -> None:
+        """Keep one connection: connect, watch for late answers, back off, again."""
+        failures = 0
+        while True:
+            try:
+                self._connect()
+                failures = 0
+                self._first_try_over.set()
+                for listener in self.on_up:
+                    gevent.spawn(listener)
+                self._watch_lateness()
+            except StoreAway as error:
+                self._drop(str(error))
+            self._first_try_over.set()
+            pause_s = _BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)]
+            failures += 1
+            gevent.sleep(pause_s * random.uniform(0.75, 1.25))
+
+    def _connect(self) -> None:
+        sock = _open(self._address, _CONNECT_TIMEOUT_S)
+        sock.settimeout(0.0)
+        self._lost.clear()
+        self._sock = sock
+        self._watch_read = self._hub.loop.io(sock.fileno(), 1)
+        self._watch_write = self._hub.loop.io(sock.fileno(), 2)
+        self._watch_read.start(self._on_readable)
+        commands = _greeting(self._address, self._name)
+        waiter: Waiter[None] = Waiter()
+        call = self._submit([_pack(command) for command in commands], waiter)
+        with gevent.Timeout(_CONNECT_TIMEOUT_S, StoreAway("no answer to PING")):
+            waiter.get()
+        for reply in call.replies:
+            _check(reply)
+        self._up = True
+
+    def _watch_lateness(self) -> None:
+        while not self._lost.wait(_TICK_S):
+            if self._pending and time.monotonic() - self._pending[0].since_mono > self._deadline_s:
+                raise StoreAway(f"no answer within {self._deadline_s:g} s")
+
+
+class Link:
+    """A connection of one greenlet, for commands that wait on the server (XREAD BLOCK); the caller reconnects."""
+
+    def __init__(self, address: RedisAddress, name: str) -> None:
+        self._address = address
+        self._name = name
+        self._sock: gevent.socket.socket | None = None
+        self._reader = hiredis.Reader()
+
+    def open(self) -> None:
+        """Connect and log in. Raises StoreAway. Blocks up to a second for each step."""
+        self.close()
+        self._sock = _open(self._address, _CONNECT_TIMEOUT_S)
+        for command in _greeting(self._address, self._name):
+            self.request(*command, timeout_s=_CONNECT_TIMEOUT_S)
+
+    def request(self, *command: Word, timeout_s: float) -> Reply:
+        """Send one command and give its reply. Raises StoreAway. Blocks up to `timeout_s` between two reads."""
+        sock = self._sock
+        if sock is None:
+            raise StoreAway("not connected")
+        try:
+            sock.settimeout(timeout_s)
+            sock.sendall(_pack(command))
+            reply = self._reader.gets()
+            while reply is False:
+                piece = sock.recv(_RECV_BYTES)
+                if not piece:
+                    raise StoreAway("the server closed the connection")
+                self._reader.feed(piece)
+                reply = self._reader.gets()
+        except (OSError, hiredis.ProtocolError) as error:
+            self.close()
+            raise StoreAway(f"lost: {error}") from None
+        return _check(reply)
+
+    def close(self) -> None:
+        if self._sock is not None:
+            self._sock.close()
+            self._sock = None
+        self._reader = hiredis.Reader()
