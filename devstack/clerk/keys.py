@@ -1,0 +1,95 @@
+"""The instance's signing key: kept in a file, shown as a JWKS, rotated on demand.
+
+In:    a folder.
+Out:   signed JWTs, the JWKS document, the PEM of the public key.
+Laws:  1. RS256 with 2048 bits; the kid is the instance's id, as in the real service, so a rotation may keep it.
+       2. The private key is in a file that only we can read.
+Not here: what the tokens say (tokens).
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jwt
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from devstack.clerk.people import INSTANCE_ID
+
+
+class SigningKeys:
+    """The current private key, and the keys the JWKS still lists."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._file = folder / "signing-key.pem"
+        self._state = folder / "signing-key.json"
+        self.key_id = INSTANCE_ID
+        self._private = self._load() or self._replace(INSTANCE_ID)
+        self._listed: dict[str, rsa.RSAPublicKey] = {self.key_id: self._private.public_key()}
+
+    def _load(self) -> rsa.RSAPrivateKey | None:
+        try:
+            key = serialization.load_pem_private_key(self._file.read_bytes(), None)
+            self.key_id = str(json.loads(self._state.read_text())["kid"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None  # missing or half-written: a new one does no harm here
+        return key if isinstance(key, rsa.RSAPrivateKey) else None
+
+    def _replace(self, key_id: str) -> rsa.RSAPrivateKey:
+        key = new_key()
+        pem = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        _write_private(self._file, pem)
+        _write_private(self._state, json.dumps({"kid": key_id}).encode())
+        self.key_id = key_id
+        return key
+
+    def rotate(self, *, same_key_id: bool) -> None:
+        """Replace the key: under the same kid (the old key is gone at once), or under a new one (both are listed)."""
+        key_id = INSTANCE_ID if same_key_id else f"{INSTANCE_ID[:-4]}{os.urandom(2).hex()}"
+        self._private = self._replace(key_id)
+        if same_key_id:
+            self._listed = {}
+        self._listed[key_id] = self._private.public_key()
+
+    def sign(self, claims: Mapping[str, Any], header: Mapping[str, Any], key: rsa.RSAPrivateKey | None = None) -> str:
+        """Sign with the current key, or with another to make a forgery."""
+        return jwt.encode(dict(claims), key or self._private, "RS256", headers={"kid": self.key_id, **header})
+
+    def jwks(self) -> dict[str, Any]:
+        return {
+            "keys": [
+                {"use": "sig", "kty": "RSA", "kid": kid, "alg": "RS256", "n": _number(key, "n"), "e": _number(key, "e")}
+                for kid, key in self._listed.items()
+            ]
+        }
+
+    def public_pem(self) -> str:
+        pem = self._private.public_key().public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+        return pem.decode()
+
+
+def new_key() -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(public_exponent=65_537, key_size=2_048)
+
+
+def _number(key: rsa.RSAPublicKey, name: str) -> str:
+    number: int = getattr(key.public_numbers(), name)
+    return base64.urlsafe_b64encode(number.to_bytes((number.bit_length() + 7) // 8, "big")).decode().rstrip("=")
+
+
+def _write_private(path: Path, content: bytes) -> None:
+    temporary = path.with_name(path.name + ".new")
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(content)
+    temporary.replace(path)
