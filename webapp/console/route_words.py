@@ -1,0 +1,143 @@
+"""What a route does, in plain words, in the order in which the edge does it.
+
+In:    a route in the API's shape (complete or half typed), and the name of its origin.
+Out:   five sentences: match, auth, limits, cache, origin.
+Laws:  1. Never raises: a half-typed value is left out or shown as typed. 2. Says nothing the edge does not do.
+Not here: rules (webapp.schemas), markup.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from webapp.console.rendering import counted, duration
+
+_KEYED_BY = {
+    "path": "the path alone, whatever the query says",
+    "path+query": "path and query",
+    "path+query+headers": "path, query and chosen headers",
+}
+_SCOPES = {"tenant": "the whole tenant", "route": "this route", "user": "each user", "key": "each API key", "ip": "each address"}
+
+
+class Step(NamedTuple):
+    name: str
+    words: str
+
+
+def steps(route: Mapping[str, Any], origin_name: str | None) -> list[Step]:
+    return [
+        Step("Match", _match(route)),
+        Step("Auth", _auth(route)),
+        Step("Limits", _limits(route.get("rate_limit"))),
+        Step("Cache", _cache(route)),
+        Step("Origin", _origin(route, origin_name)),
+    ]
+
+
+def limits_in_short(rate_limit: Mapping[str, Any] | None) -> str | None:
+    """Give a limit as a table's cell shows it: `100/s`, `5,000 per hour`, `3 policies`."""
+    policies = _policies(rate_limit)
+    if not policies:
+        return None
+    if len(policies) > 1:
+        return counted(len(policies), "policy", "policies")
+    policy = policies[0]
+    if policy.get("limit") and policy.get("window_seconds"):
+        return f"{_figure(policy['limit'])} per {_window(policy['window_seconds'])}"
+    return f"{_figure(policy.get('requests_per_second'))}/s"
+
+
+def _match(route: Mapping[str, Any]) -> str:
+    pattern = str(route.get("path_pattern") or "")
+    methods = [str(method) for method in route.get("methods") or ()]
+    who = f"{_list(methods)} requests" if methods else "Requests of any method"
+    if not pattern:
+        return f"{who} to a path you have not typed yet."
+    if pattern == "/*":
+        return f"{who} to any path."
+    if pattern.endswith("/*"):
+        return f"{who} to {pattern[:-2] or '/'} and everything below it."
+    return f"{who} to exactly {pattern}." if "{" not in pattern else f"{who} to {pattern}, each name in braces standing for one segment."
+
+
+def _auth(route: Mapping[str, Any]) -> str:
+    mode = route.get("auth_mode")
+    scopes = [str(scope) for scope in route.get("required_scopes") or ()]
+    with_scopes = f" with the scope{'s' if len(scopes) > 1 else ''} {_list(scopes)}" if scopes else ""
+    if mode == "public":
+        return "Anyone may call it; no credential is asked for."
+    if mode == "apikey_required":
+        return f"Callers present one of your API keys{with_scopes}; others get 401."
+    if mode == "jwt_required":
+        whose = "any signed-in user" if route.get("any_user") else "a signed-in user of your organisation"
+        return f"Callers present the session token of {whose}{with_scopes}; others get 401."
+    return "Choose who may call it."
+
+
+def _policies(rate_limit: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
+    if not rate_limit:
+        return []
+    listed = rate_limit.get("policies")
+    if isinstance(listed, list):
+        return [policy for policy in listed if isinstance(policy, Mapping)]
+    return [rate_limit]
+
+
+def _limits(rate_limit: Mapping[str, Any] | None) -> str:
+    policies = _policies(rate_limit)
+    if not policies:
+        return "No limit on how often it is called."
+    return " ".join(_limit(policy) for policy in policies)
+
+
+def _limit(policy: Mapping[str, Any]) -> str:
+    scope = policy.get("scope") or "route"
+    scopes = [scope] if isinstance(scope, str) else list(scope)
+    whom = " and ".join(_SCOPES.get(str(name), str(name)) for name in scopes)
+    shadow = " Counted only, never refused." if policy.get("mode") == "shadow" else " More are answered 429."
+    if policy.get("limit") or policy.get("window_seconds"):
+        return f"At most {_figure(policy.get('limit'))} requests per {_window(policy.get('window_seconds'))} for {whom}.{shadow}"
+    rate, burst = policy.get("requests_per_second"), policy.get("burst")
+    bursts = f", with bursts of up to {_figure(burst)}" if burst else ""
+    return f"At most {_figure(rate)} requests a second for {whom}{bursts}.{shadow}"
+
+
+def _cache(route: Mapping[str, Any]) -> str:
+    policy = route.get("cache_policy") or {}
+    if not policy.get("enabled"):
+        return "Answers are not stored; each request reaches the origin."
+    keyed = _KEYED_BY.get(str(policy.get("cache_key_pattern") or "path+query"), "path and query")
+    ttl = policy.get("ttl_seconds")
+    length = duration(ttl) if isinstance(ttl, int | float) and ttl > 0 else "a time you have not typed yet"
+    shared = ""
+    if route.get("auth_mode") != "public":
+        shared = " All callers share one copy." if policy.get("shared") else " Each caller has a copy of their own."
+    return f"Answers are stored for {length}, told apart by {keyed}.{shared}"
+
+
+def _origin(route: Mapping[str, Any], origin_name: str | None) -> str:
+    if not origin_name:
+        return "Choose where the request goes."
+    prefix = (route.get("rewrite") or {}).get("strip_prefix")
+    stripped = f" without the leading {prefix}" if prefix else ""
+    credential = " The caller's credential goes along." if route.get("forward_credential") else ""
+    return f"The request goes to {origin_name}{stripped}.{credential}"
+
+
+def _list(words: list[str]) -> str:
+    return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1]
+
+
+def _figure(number: object) -> str:
+    if isinstance(number, bool) or not isinstance(number, int | float):
+        return "…"
+    return f"{number:,}" if number == int(number) else f"{number:g}"
+
+
+def _window(seconds: object) -> str:
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds <= 0:
+        return "…"
+    words = duration(seconds)
+    return words.removeprefix("1 ")
