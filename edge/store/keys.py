@@ -1,0 +1,156 @@
+"""API keys as the edge knows them (ports.KeyStore): found by digest, remembered until a change says otherwise.
+
+In:    presented keys; the records in Redis; changes and resyncs from the feed.
+Out:   KeyRecords.
+Laws:  1. A presented key is never kept: what remembers it is a keyed blake2b made with a key of this process. 2. A
+       record is believed while the feed is fresh, or was within KNOWN_WITHOUT_STORE_S; a change evicts it. 3. A look-up
+       that overlaps a change is not remembered. 4. Everything remembered is bounded; unknown keys for seconds only.
+Redis away: known keys stay valid up to KNOWN_WITHOUT_STORE_S, unknown ones are refused (identity-unavailable).
+Not here: expiry, scopes, enabled (edge.phases.auth); the digest itself (contracts.apikey).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from contracts import keyspace
+from contracts.apikey import digest
+from contracts.messages import Change
+from contracts.snapshot import KeyRecord, SnapshotError, decode_key
+from edge.errors import GatewayError, StoreAway
+from edge.store.client import Client
+
+KNOWN_WITHOUT_STORE_S: Final = 60.0
+UNKNOWN_TTL_S: Final = 5.0
+KNOWN_MAX: Final = 50_000
+UNKNOWN_MAX: Final = 20_000
+_FRESH_S: Final = 2.5
+
+_Memo = tuple[str, bytes]
+
+
+class _Known:
+    __slots__ = ("digests", "record", "verified_mono")
+
+    def __init__(self, record: KeyRecord | None, digests: tuple[str, ...], verified_mono: float) -> None:
+        self.record = record
+        self.digests = digests
+        self.verified_mono = verified_mono
+
+
+class KeyStore:
+    def __init__(
+        self,
+        client: Client,
+        peppers: Mapping[int, bytes],
+        fresh_mono: Callable[[], float],
+        mono: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`fresh_mono` gives the monotonic time at which the feed was last known to have applied everything."""
+        self._client = client
+        self._peppers = tuple(peppers.items())
+        self._fresh_mono = fresh_mono
+        self._mono = mono
+        self._memo_key = secrets.token_bytes(32)
+        self._known: OrderedDict[_Memo, _Known] = OrderedDict()
+        self._unknown: OrderedDict[_Memo, _Known] = OrderedDict()
+        self._by_digest: dict[tuple[str, str], _Memo] = {}
+        self._changes_seen = 0
+        self._lost_mono = float("-inf")
+        self.errors_total = 0
+
+    def find(self, tenant_id: str, presented: bytes) -> KeyRecord | None:
+        memo = (tenant_id, hashlib.blake2b(presented, digest_size=16, key=self._memo_key).digest())
+        known = self._known.get(memo)
+        now = self._mono()
+        if known is not None and now - self._fresh_mono() <= _FRESH_S and self._survives_loss(known, now):
+            return known.record
+        unknown = self._unknown.get(memo)
+        if unknown is not None and now - unknown.verified_mono <= UNKNOWN_TTL_S:
+            return None
+        try:
+            return self._look_up(memo, presented)
+        except StoreAway as error:
+            self.errors_total += 1
+            if known is not None and now - max(known.verified_mono, self._fresh_mono()) <= KNOWN_WITHOUT_STORE_S:
+                return known.record
+            raise GatewayError(
+                "identity-unavailable",
+                "The key cannot be checked right now.",
+                internal=f"key store away: {error}",
+                fields=((b"Retry-After", b"1"),),
+            ) from None
+
+    def _survives_loss(self, known: _Known, now: float) -> bool:
+        return known.verified_mono > self._lost_mono or now - self._lost_mono <= KNOWN_WITHOUT_STORE_S
+
+    def _look_up(self, memo: _Memo, presented: bytes) -> KeyRecord | None:
+        seen = self._changes_seen
+        tenant_id = memo[0]
+        digests = tuple(digest(presented, version, pepper) for version, pepper in self._peppers)
+        bodies = self._client.call_many([("GET", keyspace.api_key(tenant_id, item)) for item in digests])
+        record = None
+        for body in bodies:
+            if body is not None:
+                record = _decoded(body, tenant_id)
+                break
+        if seen == self._changes_seen:
+            self._remember(memo, _Known(record, digests, self._mono()))
+        return record
+
+    def _remember(self, memo: _Memo, known: _Known) -> None:
+        self._evict(memo)
+        shelf, bound = (self._unknown, UNKNOWN_MAX) if known.record is None else (self._known, KNOWN_MAX)
+        while len(shelf) >= bound:
+            self._evict(next(iter(shelf)))
+        shelf[memo] = known
+        for item in known.digests:
+            self._by_digest[memo[0], item] = memo
+
+    def _evict(self, memo: _Memo) -> None:
+        for shelf in (self._known, self._unknown):
+            known = shelf.pop(memo, None)
+            if known is not None:
+                for item in known.digests:
+                    self._by_digest.pop((memo[0], item), None)
+
+    def drop(self, tenant_id: str) -> None:
+        """Forget every key of a tenant."""
+        for shelf in (self._known, self._unknown):
+            for memo in [memo for memo in shelf if memo[0] == tenant_id]:
+                self._evict(memo)
+
+    def on_change(self, change: Change) -> None:
+        if change.kind != "key":
+            return
+        self._changes_seen += 1
+        if not change.digests:
+            self.drop(change.tenant_id)
+        for item in change.digests:
+            memo = self._by_digest.get((change.tenant_id, item))
+            if memo is not None:
+                self._evict(memo)
+
+    def on_resync(self, lost: bool) -> None:
+        """Changes may have been missed, so nothing is believed; after a loss what is known lives its last 60 s."""
+        self._changes_seen += 1
+        self._unknown.clear()
+        if lost:
+            self._lost_mono = self._mono()
+        else:
+            self._known.clear()
+            self._by_digest.clear()
+
+
+def _decoded(body: bytes, tenant_id: str) -> KeyRecord | None:
+    """A record that cannot be read or names another tenant is no record: fail closed."""
+    try:
+        record = decode_key(body)
+    except SnapshotError:
+        return None
+    return record if record.tenant_id == tenant_id else None
