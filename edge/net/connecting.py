@@ -1,0 +1,128 @@
+"""Opens a connection to an origin: resolve, check, connect to what was checked, verify TLS.
+
+In:    a Destination, a resolver, the networks a deployment opens, a time limit for all of it.
+Out:   a Wire ready for a request.
+Laws:  1. The address connected to is the one that was checked: no name reaches the kernel. 2. Nothing was sent when this
+       fails, so each failure may be retried elsewhere. 3. https is verified: chain, name, TLS 1.2 or later.
+Not here: keeping connections (pool), what may be connected to (address, contracts.addresses).
+"""
+
+from __future__ import annotations
+
+import _socket
+import errno
+import ssl
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NoReturn
+
+from contracts.addresses import IPNetwork, parse_origin_url
+from edge.errors import GatewayError, Retry, Source
+from edge.net.address import Resolver, checked
+from edge.net.sweeper import Sweeper
+from edge.net.tls import TlsWire
+from edge.net.wire import TimedOut, Wire
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    host: str
+    port: int
+    tls: bool
+
+    @classmethod
+    def of(cls, url: str) -> Destination:
+        """Read an origin's URL as the control plane stored it. Raises AddressError."""
+        parsed = parse_origin_url(url)
+        return cls(parsed.host, parsed.port, parsed.scheme == "https")
+
+
+def connect(
+    destination: Destination,
+    resolver: Resolver,
+    allowed: tuple[IPNetwork, ...],
+    sweeper: Sweeper,
+    timeout_s: float,
+    tls_context: ssl.SSLContext | None,
+) -> Wire:
+    """Blocks at most `timeout_s` beyond DNS. Raises GatewayError."""
+    addresses = checked(resolver, destination.host, allowed)
+    deadline_mono = sweeper.now_mono + timeout_s
+    error: OSError | TimedOut | None = None
+    for address in addresses:
+        try:
+            sock = _open(address, destination.port)
+        except OSError as refused:
+            error = refused
+            continue
+        wire = _wire(sock, destination, sweeper, tls_context)
+        wire.deadline_mono = deadline_mono
+        try:
+            _finish(wire, sock)
+            if isinstance(wire, TlsWire):
+                wire.handshake()
+        except (OSError, TimedOut) as failed:
+            wire.close()
+            error = failed
+            if isinstance(failed, TimedOut):
+                break
+        except BaseException:
+            wire.close()
+            raise
+        else:
+            return wire
+    _unreachable(destination, error)
+
+
+def _open(address: str, port: int) -> _socket.socket:
+    """Start to connect; the address is a literal, so nothing is resolved here."""
+    sock = _socket.socket(_socket.AF_INET6 if ":" in address else _socket.AF_INET, _socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
+        code = sock.connect_ex((address, port))
+        if code not in (0, errno.EINPROGRESS):
+            raise OSError(code, "connect failed")
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _wire(sock: _socket.socket, destination: Destination, sweeper: Sweeper, context: ssl.SSLContext | None) -> Wire:
+    if not destination.tls:
+        return Wire(sock, sweeper)
+    return TlsWire(sock, sweeper, context or default_context(), server_hostname=destination.host)
+
+
+@lru_cache(maxsize=1)
+def default_context() -> ssl.SSLContext:
+    """Verify against the system's roots. Loading them takes milliseconds, so it is done once, at the first https origin."""
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+def _finish(wire: Wire, sock: _socket.socket) -> None:
+    wire.wait_writable()
+    code = sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_ERROR)
+    if code:
+        raise OSError(code, errno.errorcode.get(code, "connect failed"))
+
+
+def _unreachable(destination: Destination, error: OSError | TimedOut | None) -> NoReturn:
+    where = f"{destination.host}:{destination.port}"
+    if isinstance(error, TimedOut):
+        raise GatewayError(
+            "origin-timeout", "The origin did not take the connection in time.", internal=f"connect to {where}",
+            source=Source.UPSTREAM, retry=Retry.NOTHING_SENT, proxy_error="connection_timeout",
+        ) from None  # fmt: skip
+    tls = isinstance(error, ssl.SSLError)
+    kind = "tls_certificate_error" if isinstance(error, ssl.SSLCertVerificationError) else "tls_protocol_error"
+    refused = "connection_refused" if isinstance(error, OSError) and error.errno == errno.ECONNREFUSED else ""
+    raise GatewayError(
+        "origin-unreachable",
+        "No secure connection to the origin could be made." if tls else "The origin could not be reached.",
+        internal=f"connect to {where}: {error}", source=Source.UPSTREAM, retry=Retry.NOTHING_SENT,
+        proxy_error=kind if tls else refused or "destination_unavailable",
+    ) from error  # fmt: skip

@@ -1,0 +1,366 @@
+"""One client connection from its first byte to its last: read a head, have it served, write the reply, again.
+
+In:    a connected socket, the client's address, and what the listener shares (pipeline, limits, clock).
+Out:   exchanges served in order; replies framed for the client's version.
+Laws:  1. One read and one write per message where it fits. 2. Pipelined requests are answered in order: the next head is
+       not looked at before the last reply is out. 3. A body is never held: it goes through in pieces, and a side that does
+       not read stops the other. 4. A client that closes while it is served is noticed at once and what was begun for it
+       is abandoned; half-closed counts as closed. 5. What cannot be told apart from the next request (an unread body, a
+       broken one) ends the connection. 6. A crash ends this connection only.
+Not here: what to answer (pipeline), accepting and ceilings (listener).
+"""
+
+from __future__ import annotations
+
+import _socket
+import logging
+import struct
+from typing import TYPE_CHECKING, Any, Final
+
+from greenlet import getcurrent
+
+from edge.errors import ClientGone, GatewayError, Source
+from edge.exchange import Exchange
+from edge.http.framing import LAST_CHUNK, ChunkedDecoder, FramingError, LengthDecoder, chunk
+from edge.http.messages import Body, Reply, RequestHead
+from edge.http.parser import parse_request_head
+from edge.http.writer import CLOSE_LINE, CONTINUE, KEEP_ALIVE_LINE, framing_line, response_head
+from edge.net.wire import TimedOut, Wire, interrupt
+
+if TYPE_CHECKING:
+    from edge.net.listener import Listener
+
+_log: Final = logging.getLogger(__name__)
+_DRAIN_BYTES_MAX: Final = 65_536
+"""An unread body this small is read and thrown away, so that the connection can be kept."""
+_LINGER_BYTES_MAX: Final = 1_048_576
+_LINGER_S: Final = 2.0
+_RESET: Final = struct.pack("ii", 1, 0)
+
+
+class RequestBody:
+    """What a client still sends. The first read answers Expect: 100-continue (RFC 9110 section 10.1.1)."""
+
+    __slots__ = ("_continue_due", "_decoder", "_downstream", "_first", "length")
+
+    def __init__(self, downstream: Downstream, head: RequestHead, first: bytes) -> None:
+        self.length = head.content_length
+        self._downstream = downstream
+        self._decoder = ChunkedDecoder() if head.chunked else LengthDecoder(head.content_length or 0)
+        self._first = first
+        self._continue_due = head.expects_continue and not first
+
+    @property
+    def done(self) -> bool:
+        return self._decoder.done and not self._first
+
+    @property
+    def small(self) -> bool:
+        """Whether the rest is worth reading for nothing."""
+        decoder = self._decoder
+        return isinstance(decoder, LengthDecoder) and decoder.remaining <= _DRAIN_BYTES_MAX and not self._continue_due
+
+    def read(self) -> bytes:
+        decoder = self._decoder
+        while not decoder.done or self._first:
+            octets, self._first = self._first, b""
+            if not octets:
+                octets = self._arrived()
+            try:
+                piece = decoder.feed(octets)
+            except FramingError as error:
+                raise GatewayError(
+                    "request-malformed", "The request body is malformed.", internal=str(error),
+                    source=Source.DOWNSTREAM, close=True,
+                ) from error  # fmt: skip
+            if decoder.done:
+                self._downstream.after_body(decoder.leftover)
+            if piece:
+                return piece
+        return b""
+
+    def _arrived(self) -> bytes:
+        if self._continue_due:
+            self._continue_due = False
+            self._downstream.send_continue()
+        return self._downstream.body_octets()
+
+    def close(self) -> None:
+        """Nothing to give back: the downstream looks itself whether the body was read to its end."""
+
+
+class Downstream:
+    """Shape: `idle` is true while no byte of a next request has arrived."""
+
+    __slots__ = (
+        "_body", "_buffer", "_closing", "_exchange", "_gone", "_greenlet", "_listener", "_wire", "client_ip", "idle",
+    )  # fmt: skip
+
+    def __init__(self, listener: Listener, wire: Wire, client_ip: str) -> None:
+        self._listener = listener
+        self._wire = wire
+        self.client_ip = client_ip
+        self.idle = True
+        self._buffer = b""
+        self._exchange: Exchange | None = None
+        self._body: RequestBody | None = None
+        self._closing = False
+        self._gone = False
+        self._greenlet: Any = None
+        wire.write_timeout_s = listener.limits.body_idle_timeout_s
+        wire.on_wake = self._woken
+
+    def run(self) -> None:
+        """Serve until the connection ends. The root of this connection's greenlet: never raises."""
+        self._greenlet = getcurrent()
+        try:
+            while not self._closing:
+                head = self._next_head()
+                if head is None:
+                    break
+                self._serve(head)
+        except (ClientGone, TimedOut, OSError):
+            pass  # the exchange, if there was one, has been recorded by the pipeline
+        except Exception:
+            _log.exception("a connection crashed")
+        finally:
+            self._wire.close()
+            self._listener.left(self)
+
+    # Reading heads
+
+    def _next_head(self) -> RequestHead | None:
+        """Give the next head, None when the client is done. Answers what is no request itself."""
+        listener, wire, buffer = self._listener, self._wire, self._buffer
+        if not buffer:
+            if listener.draining and self._nothing_there():
+                return None
+            self.idle = True
+            wire.deadline_mono = wire.sweeper.now_mono + listener.limits.idle_timeout_s
+            buffer = wire.recv()
+            if not buffer:
+                return None
+            self.idle = False
+        head_deadline_mono = 0.0
+        while True:
+            try:
+                parsed = parse_request_head(buffer, listener.sections, listener.limits)
+            except GatewayError as error:
+                self._refuse(error)
+                return None
+            if parsed is not None:
+                head, used = parsed
+                self._buffer = buffer[used:]
+                return head
+            head_deadline_mono = head_deadline_mono or wire.sweeper.now_mono + listener.limits.head_timeout_s
+            wire.deadline_mono = head_deadline_mono
+            try:
+                octets = wire.recv()
+            except TimedOut:
+                detail = "The request's header section took too long to arrive."
+                self._refuse(GatewayError("request-timeout", detail, source=Source.DOWNSTREAM, close=True))
+                return None
+            if not octets:
+                return None
+            buffer += octets
+
+    def _nothing_there(self) -> bool:
+        return self._wire.peek() is None
+
+    def _refuse(self, error: GatewayError) -> None:
+        listener = self._listener
+        reply = listener.pipeline.refuse(error, self.client_ip, listener.identifiers.request_id())
+        body = reply.body if isinstance(reply.body, bytes) else b""
+        framing = b"Content-Length: %d\r\n" % len(body)
+        self._wire.send(response_head(reply, framing, CLOSE_LINE, listener.date_line()) + body)
+        self._linger()
+
+    # Serving
+
+    def _serve(self, head: RequestHead) -> None:
+        listener = self._listener
+        body: bytes | Body | None = None
+        if head.content_length != 0:  # None: chunked
+            body = self._begin_body(head)
+        exchange = self._exchange = Exchange(
+            head, body, self.client_ip, listener.scheme, listener.identifiers.request_id(), listener.clock.wall(),
+            listener.clock.mono(),
+        )  # fmt: skip
+        exchange.bytes_in = len(head.target) + len(head.section.raw) + (len(body) if isinstance(body, bytes) else 0)
+        try:
+            listener.pipeline.serve(exchange, self.write_reply)
+        except GatewayError:
+            self._cut()
+        self._exchange = None
+        if not exchange.started_reply or self._gone:
+            self._closing = True
+        elif self._body is not None:
+            self._finish_body(self._body)
+            self._body = None
+
+    def _begin_body(self, head: RequestHead) -> bytes | RequestBody:
+        buffer, length = self._buffer, head.content_length
+        if length is not None and length <= len(buffer):
+            self._buffer = buffer[length:]
+            return buffer[:length]
+        body = self._body = RequestBody(self, head, buffer)
+        self._buffer = b""
+        if head.chunked and buffer.endswith(LAST_CHUNK):
+            return self._whole_chunked(body, buffer)
+        return body
+
+    def _whole_chunked(self, body: RequestBody, buffer: bytes) -> bytes | RequestBody:
+        """A chunked body that seems to have come with its head: give it as bytes if it really did."""
+        decoder = ChunkedDecoder()
+        try:
+            octets = decoder.feed(buffer)
+        except FramingError:
+            return body  # whoever reads it meets the error
+        if not decoder.done:
+            return body
+        self._body = None
+        self._buffer = decoder.leftover
+        return octets
+
+    def body_octets(self) -> bytes:
+        """Read what comes next of the request's body. Raises GatewayError, ClientGone."""
+        wire = self._wire
+        wire.deadline_mono = wire.sweeper.now_mono + self._listener.limits.body_idle_timeout_s
+        try:
+            octets = wire.recv()
+        except TimedOut:
+            detail = "The request body took too long to arrive."
+            raise GatewayError("request-timeout", detail, source=Source.DOWNSTREAM, close=True) from None
+        except OSError:
+            octets = b""
+        if not octets:
+            self._gone = True
+            raise ClientGone
+        if self._exchange is not None:
+            self._exchange.bytes_in += len(octets)
+        return octets
+
+    def after_body(self, octets: bytes) -> None:
+        """Take what came behind the body: the beginning of the next request."""
+        self._buffer = octets
+
+    def send_continue(self) -> None:
+        exchange = self._exchange
+        if exchange is not None and not exchange.started_reply:
+            self._send(CONTINUE)
+
+    def _finish_body(self, body: RequestBody) -> None:
+        """After the reply: read the little that is left of a body, or end the connection (RFC 9112 section 9.3)."""
+        if self._closing or body.done:
+            if not body.done:
+                self._linger()
+            return
+        try:
+            while body.read():
+                pass
+        except GatewayError:
+            self._closing = True
+
+    # Writing replies
+
+    def write_reply(self, reply: Reply) -> None:
+        """Write a whole reply; returns when its last byte is handed to the socket. Raises ClientGone, GatewayError."""
+        exchange = self._exchange
+        assert exchange is not None
+        head = exchange.head
+        framing, chunked, until_close = framing_line(reply, head.method, head.version)
+        error = exchange.error
+        if (
+            until_close
+            or not head.keep_alive
+            or self._listener.draining
+            or (error is not None and error.close)
+            or (self._body is not None and not self._body.done and not self._body.small)
+        ):
+            self._closing = True
+            connection = CLOSE_LINE
+        else:
+            connection = b"" if head.version == 11 else KEEP_ALIVE_LINE
+        octets = response_head(reply, framing, connection, self._listener.date_line())
+        body = reply.body
+        exchange.started_reply = True
+        if type(body) is bytes:
+            if body and head.method != b"HEAD" and reply.status not in _BODILESS:
+                octets += body
+            self._send(octets)
+            exchange.bytes_out += len(octets)
+        else:
+            self._stream(exchange, octets, reply, chunked)
+
+    def _stream(self, exchange: Exchange, octets: bytes, reply: Reply, chunked: bool) -> None:
+        body: Any = reply.body
+        try:
+            self._send(octets)
+            exchange.bytes_out += len(octets)
+            if exchange.head.method == b"HEAD" or reply.status in _BODILESS:
+                return
+            while octets := body.read():
+                if chunked:
+                    octets = chunk(octets)
+                self._send(octets)
+                exchange.bytes_out += len(octets)
+            if chunked:
+                self._send(LAST_CHUNK)
+                exchange.bytes_out += len(LAST_CHUNK)
+        finally:
+            body.close()
+
+    def _send(self, octets: bytes) -> None:
+        try:
+            self._wire.send(octets)
+        except (OSError, TimedOut):
+            self._gone = True
+            raise ClientGone from None
+
+    # Endings
+
+    def _woken(self) -> None:
+        """Something happened while nobody was reading: a pipelined request, or the client left. Runs in the hub."""
+        seen = self._wire.peek()
+        if seen is None:
+            self._wire.watch_again()
+        if seen != b"":
+            return
+        self._gone = True
+        if self._exchange is not None:
+            self._exchange.client_gone = True
+        if not interrupt(self._greenlet, ClientGone()):
+            self._wire.sweeper.chores.append(self._gone_again)
+
+    def _gone_again(self, now_mono: float) -> None:
+        """The greenlet was busy elsewhere (a store) when its client left: try until it waits on a wire or is done."""
+        if self._wire.closed or interrupt(self._greenlet, ClientGone()):
+            self._wire.sweeper.chores.remove(self._gone_again)
+
+    def drain(self) -> None:
+        """Ask the connection to end: at once when idle, else behind the current reply. In the hub only."""
+        if self.idle and self._exchange is None and self._nothing_there():
+            self._closing = True
+            self._wire.interrupt(ClientGone())
+
+    def _cut(self) -> None:
+        """A reply broke in its middle: make sure that nobody takes it for complete, however it was framed."""
+        self._closing = True
+        self._wire.sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_LINGER, _RESET)
+
+    def _linger(self) -> None:
+        """Close without losing the reply: unread bytes would make the kernel reset the connection under it."""
+        self._closing = True
+        wire = self._wire
+        wire.on_wake = None
+        wire.sock.shutdown(_socket.SHUT_WR)
+        wire.deadline_mono = wire.sweeper.now_mono + _LINGER_S
+        read = 0
+        while read < _LINGER_BYTES_MAX and (octets := wire.recv()):
+            read += len(octets)
+
+    def __repr__(self) -> str:
+        return f"<Downstream {self.client_ip} {'idle' if self.idle else self._exchange!r}>"
+
+
+_BODILESS: Final = frozenset({204, 304})

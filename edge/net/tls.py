@@ -1,0 +1,107 @@
+"""TLS over a Wire: the same two calls, with OpenSSL between them and the socket.
+
+In:    a connected socket, an SSLContext, the name to verify.
+Out:   a Wire whose recv and send speak plaintext.
+Laws:  1. OpenSSL never sees the socket: it works on memory buffers, so waiting stays the Wire's. 2. A connection that ends
+       without close_notify is an error, not an end: a body framed by the close would be cut silently.
+Not here: which names and versions are accepted (the context's maker).
+"""
+
+from __future__ import annotations
+
+import _socket
+import ssl
+from typing import Final
+
+from edge.net.sweeper import Sweeper
+from edge.net.wire import READ_BYTES, Wire
+
+_RECORD_BYTES_MAX: Final = 16_384
+
+
+class TlsWire(Wire):
+    __slots__ = ("_ahead", "_incoming", "_outgoing", "_tls")
+
+    def __init__(
+        self,
+        sock: _socket.socket,
+        sweeper: Sweeper,
+        context: ssl.SSLContext,
+        *,
+        server_hostname: str | None = None,
+        server_side: bool = False,
+    ) -> None:
+        self._ahead = b""
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._tls = context.wrap_bio(
+            self._incoming, self._outgoing, server_side=server_side, server_hostname=server_hostname
+        )
+        super().__init__(sock, sweeper)
+
+    def handshake(self) -> None:
+        """Blocks. Raises TimedOut, OSError (ssl.SSLError is one)."""
+        while True:
+            try:
+                self._tls.do_handshake()
+            except ssl.SSLWantReadError:
+                self._flush()
+                self._fill()
+            except ssl.SSLError:
+                self._flush()  # the alert
+                raise
+            else:
+                self._flush()
+                return
+
+    def recv(self, size: int = READ_BYTES) -> bytes:
+        if self._ahead:
+            ahead, self._ahead = self._ahead, b""
+            return ahead
+        while True:
+            try:
+                return self._tls.read(size)
+            except ssl.SSLWantReadError:
+                self._flush()
+                self._fill()
+            except ssl.SSLZeroReturnError:
+                return b""
+
+    def send(self, octets: bytes) -> None:
+        rest = memoryview(octets)
+        while rest:
+            rest = rest[self._tls.write(rest[:_RECORD_BYTES_MAX]) :]
+            if not rest or self._outgoing.pending >= READ_BYTES:
+                self._flush()
+
+    def peek(self) -> bytes | None:
+        """As Wire's; a record that is not the application's (a session ticket) counts as nothing."""
+        if self._ahead:
+            return self._ahead[:1]
+        try:
+            octets = self.sock.recv(READ_BYTES)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return b""
+        if not octets:
+            return b""
+        self._incoming.write(octets)
+        try:
+            self._ahead = self._tls.read(READ_BYTES)
+        except ssl.SSLWantReadError:
+            return None
+        except ssl.SSLError:
+            return b""
+        return self._ahead[:1]
+
+    def _flush(self) -> None:
+        if self._outgoing.pending:
+            super().send(self._outgoing.read())
+
+    def _fill(self) -> None:
+        octets = super().recv()
+        if octets:
+            self._incoming.write(octets)
+        else:
+            self._incoming.write_eof()

@@ -1,0 +1,186 @@
+"""A connection over a raw non-blocking socket: the cheapest way to wait that gevent's hub has.
+
+In:    a connected `_socket.socket` (never gevent's: it tries, fails, and starts and stops a watcher at each call).
+Out:   recv and send that block the calling greenlet only.
+Laws:  1. One read watcher, started once and left running: wait, then read once. When it fires and nobody waits, it is
+       stopped, the fact is remembered, and the owner is told (`on_wake`): that is how a peer that leaves is noticed at no
+       cost per message. 2. Writing is tried at once; only a full socket buffer starts the write watcher. 3. A greenlet
+       can be interrupted only while it waits on a wire, so its state is known. 4. At most one reader and one writer.
+Not here: what a lost connection means (downstream, upstream), TLS (tls).
+"""
+
+from __future__ import annotations
+
+import _socket
+import errno
+import math
+from collections.abc import Callable
+from typing import Any, Final
+
+import gevent
+from greenlet import getcurrent, greenlet
+
+from edge.net.sweeper import Sweeper
+
+READ: Final = 1
+WRITE: Final = 2
+READ_BYTES: Final = 65_536
+_switch: Final = greenlet.switch
+_throw: Final = greenlet.throw
+
+
+class TimedOut(Exception):
+    """A wait took longer than the wire's deadline allowed."""
+
+
+class Wire:
+    """`deadline_mono` bounds whatever wait comes next; `write_timeout_s` a write that makes no progress."""
+
+    __slots__ = (
+        "_hub", "_in", "_out", "_reader", "_writer", "closed", "deadline_mono", "on_wake", "readable", "sock",
+        "sweeper", "write_timeout_s",
+    )  # fmt: skip
+
+    def __init__(self, sock: _socket.socket, sweeper: Sweeper, write_timeout_s: float = 60.0) -> None:
+        self._hub: Any = gevent.get_hub()
+        self.sock = sock
+        self.sweeper = sweeper
+        self.write_timeout_s = write_timeout_s
+        self.closed = False
+        self.readable = False
+        """It fired while nobody was reading; what is there was not read yet."""
+        self.deadline_mono = math.inf
+        self.on_wake: Callable[[], None] | None = None
+        self._reader: Any = None
+        self._writer: Any = None
+        self._out: Any = None
+        self._in: Any = self._hub.loop.io(sock.fileno(), READ)
+        self._in.start(self._on_readable)
+        sweeper.wires.add(self)
+
+    def recv(self, size: int = READ_BYTES) -> bytes:
+        """Wait until something is there, then read once; b"" when the peer closed. Raises TimedOut, OSError."""
+        while True:
+            if self.readable:
+                self.readable = False
+                self._in.start(self._on_readable)
+            else:
+                current = self._reader = getcurrent()
+                current.waits_on = self
+                try:
+                    _switch(self._hub)
+                finally:
+                    current.waits_on = self._reader = None
+            try:
+                return self.sock.recv(size)
+            except BlockingIOError:
+                continue
+
+    def send(self, octets: bytes) -> None:
+        """Send all. Blocks while the socket's buffer is full. Raises TimedOut, OSError."""
+        try:
+            sent = self.sock.send(octets)
+        except BlockingIOError:
+            sent = 0
+        if sent != len(octets):
+            self._send_rest(memoryview(octets)[sent:])
+
+    def _send_rest(self, rest: memoryview) -> None:
+        while rest:
+            self.deadline_mono = self.sweeper.now_mono + self.write_timeout_s
+            self.wait_writable()
+            try:
+                rest = rest[self.sock.send(rest) :]
+            except BlockingIOError:
+                continue
+
+    def wait_writable(self) -> None:
+        """Block until the socket takes more, or a connect is decided. Raises TimedOut."""
+        if self._out is None:
+            self._out = self._hub.loop.io(self.sock.fileno(), WRITE)
+        current = self._writer = getcurrent()
+        current.waits_on = self
+        self._out.start(self._on_writable)
+        try:
+            _switch(self._hub)
+        finally:
+            current.waits_on = self._writer = None
+            if self._out is not None:
+                self._out.stop()
+
+    def peek(self) -> bytes | None:
+        """Look at what is there without taking it: b"" when the peer closed or the connection broke, None when nothing."""
+        try:
+            return self.sock.recv(1, _socket.MSG_PEEK)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return b""
+
+    def interrupt(self, error: BaseException) -> None:
+        """Throw into whoever waits on this wire; nothing happens when nobody does. In the hub only."""
+        waiting = self._reader or self._writer
+        if waiting is not None:
+            self._reader = self._writer = None
+            _throw(waiting, error)
+
+    def expire(self) -> None:
+        self.deadline_mono = math.inf
+        self.interrupt(TimedOut())
+
+    def close(self) -> None:
+        """Close now. Idempotent, never raises; whoever still waits here gets an OSError."""
+        if self.closed:
+            return
+        self.closed = True
+        self.on_wake = None
+        self.sweeper.wires.discard(self)
+        self._in.stop()
+        self._in.close()
+        if self._out is not None:
+            self._out.stop()
+            self._out.close()
+            self._out = None
+        try:
+            self.sock.close()
+        except OSError:  # the kernel may report an earlier write's failure here; the descriptor is gone anyway
+            pass
+        if self._reader is not None or self._writer is not None:
+            self._hub.loop.run_callback(self.interrupt, OSError(errno.EBADF, "the connection was closed"))
+
+    def _on_readable(self) -> None:
+        reader = self._reader
+        if reader is not None:
+            self._reader = None
+            _switch(reader)
+            return
+        self._in.stop()
+        self.readable = True
+        if self.on_wake is not None:
+            self.on_wake()
+
+    def watch_again(self) -> None:
+        """Take a wake-up back that turned out to be nothing."""
+        self.readable = False
+        self._in.start(self._on_readable)
+
+    def _on_writable(self) -> None:
+        writer = self._writer
+        if writer is not None:
+            self._writer = None
+            _switch(writer)
+
+    def __repr__(self) -> str:
+        if self.closed:
+            return "<Wire closed>"
+        waits = "reads" if self._reader is not None else "writes" if self._writer is not None else "at rest"
+        return f"<Wire fd={self.sock.fileno()} {waits}>"
+
+
+def interrupt(waiting: Any, error: BaseException) -> bool:
+    """Throw into a greenlet where it waits on a wire; False when it waits elsewhere or runs. In the hub only."""
+    wire: Wire | None = getattr(waiting, "waits_on", None)
+    if wire is None:
+        return False
+    wire.interrupt(error)
+    return True
