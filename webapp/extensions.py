@@ -1,7 +1,7 @@
 """The database session and the row scope under which each of its transactions runs.
 
-In:    the Flask application; whose rows the caller may see.
-Out:   db, migrate; tenant_scope, org_scope, system_scope.
+In:    the Flask application and its Settings; whose rows the caller may see.
+Out:   db, migrate, redis_client, current_settings; tenant_scope, org_scope, system_scope.
 Laws:  1. Outside a scope a query sees no row of any tenant: row-level security reads transaction-local settings that
        only this module sets. 2. A scope owns the session: it begins clean, and what was not committed when it ends is
        rolled back. 3. Scopes do not nest, except a scope inside the very same one.
@@ -17,14 +17,18 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from flask import Flask
+import redis
+from flask import Flask, current_app
 from flask_migrate import Migrate
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import event, text
 from sqlalchemy.orm import Session
 
+from webapp.settings import Settings
+
 MIGRATIONS: Final = Path(__file__).resolve().parent.parent / "migrations"
 STATEMENT_TIMEOUT_MS: Final = 10_000
+REDIS_TIMEOUT_S: Final = 1.0
 
 db = SQLAlchemy(session_options={"expire_on_commit": False})
 migrate = Migrate()
@@ -43,13 +47,37 @@ _SET: Final = text(
 )
 
 
-def init_app(app: Flask) -> None:
-    """Bind the session and the migrations to an application. Connects to nothing yet."""
+def init_app(app: Flask, settings: Settings) -> None:
+    """Bind the stores to an application. Connects to nothing yet."""
+    app.extensions["vantageedge.settings"] = settings
+    app.extensions["vantageedge.redis"] = redis.Redis.from_url(
+        settings.redis_url,
+        socket_timeout=REDIS_TIMEOUT_S,
+        socket_connect_timeout=REDIS_TIMEOUT_S,
+        health_check_interval=30,
+        # A lost store is said at once; what is owed to it waits in the outbox.
+        retry=redis.retry.Retry(redis.backoff.NoBackoff(), 1),
+    )
+    app.config["SQLALCHEMY_DATABASE_URI"] = settings.database_url
+    app.config["MIGRATION_DATABASE_URL"] = settings.migration_database_url
+    app.config["SQLALCHEMY_ENGINE_OPTIONS"] = engine_options()
     db.init_app(app)
     migrate.init_app(app, db, directory=str(MIGRATIONS))
     with app.app_context():
         engine = db.engine
     event.listen(engine, "connect", _refuse_unbound_role)
+
+
+def current_settings() -> Settings:
+    """Give the settings of the application in context."""
+    settings: Settings = current_app.extensions["vantageedge.settings"]
+    return settings
+
+
+def redis_client() -> redis.Redis:
+    """Give the client of the application in context. It blocks at most REDIS_TIMEOUT_S per attempt."""
+    client: redis.Redis = current_app.extensions["vantageedge.redis"]
+    return client
 
 
 def engine_options() -> dict[str, Any]:
@@ -62,6 +90,7 @@ def engine_options() -> dict[str, Any]:
         "pool_recycle": 1_800,
         "connect_args": {
             "connect_timeout": 3,
+            "client_encoding": "utf8",
             "application_name": "vantageedge",
             "options": f"-c statement_timeout={STATEMENT_TIMEOUT_MS} -c lock_timeout=5000 -c timezone=UTC",
         },

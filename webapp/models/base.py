@@ -27,6 +27,8 @@ class Base(DeclarativeBase):
             "ck": "%(table_name)s_%(constraint_name)s_check",
         }
     )
+    # What the database makes (ids, times) is read back with the statement that made it.
+    __mapper_args__ = {"eager_defaults": True}  # noqa: RUF012 - SQLAlchemy reads it so
     type_annotation_map = {  # noqa: RUF012 - SQLAlchemy reads it so
         str: Text(),
         int: Integer(),
