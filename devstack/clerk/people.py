@@ -14,7 +14,7 @@ import hashlib
 from dataclasses import dataclass
 
 INSTANCE_ID = "ins_2vGtDemoStandInOfVantageEdg"
-SECRET_KEY = "sk_test_vantageedgeDemoOnlyNeverInProduction"  # noqa: S105 - opens the stand-in alone
+SECRET_KEY = "sk_test_demo-only-never-in-production"  # noqa: S105 - opens the stand-in alone
 WEBHOOK_SECRET = "whsec_ZGVtby1vbmx5LW5ldmVyLWluLXByb2R1Y3Rpb24="  # noqa: S105 - signs the stand-in's webhooks alone
 CREATED_AT_MS = 1_767_225_600_000
 

@@ -1,0 +1,70 @@
+# VantageEdge: every task of a developer. `make` lists them.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+MAKEFLAGS += --no-print-directory
+PY := .venv/bin/python
+TESTS ?= tests
+
+.PHONY: help demo dev seed migrate test test-unit test-integration test-system test-coverage lint types rules fmt bench load-test clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' Makefile
+
+demo: ## Start everything on this machine: console 8080, edge 8000 (Ctrl-C ends it)
+	@scripts/bootstrap demo
+	@exec $(PY) -m devstack.launcher
+
+dev: ## The same, and processes restart when a source file changes
+	@scripts/bootstrap demo
+	@exec $(PY) -m devstack.launcher --reload
+
+seed: ## Put the demo tenant into the running demo again
+	@exec $(PY) -m devstack.seed
+
+migrate: ## Bring the database of MIGRATION_DATABASE_URL (or the running demo's) to the newest schema
+	@exec $(PY) -m devstack.launcher --migrate
+
+test: ## Everything CI runs: lint, types, import rules, all tests
+	@scripts/bootstrap test
+	@$(MAKE) lint types rules
+	@scripts/run-tests $(TESTS)
+
+test-unit: ## The pure tests alone (seconds)
+	@scripts/bootstrap test
+	@exec $(PY) -m pytest -q tests/contracts tests/architecture tests/edge/http tests/edge/phases
+
+test-integration: ## Tests on real PostgreSQL, Valkey and sockets, without the whole demo and the browser
+	@scripts/bootstrap test
+	@exec $(PY) -m pytest -q -m "not system and not browser" tests
+
+test-system: ## Tests that start the product's real processes
+	@scripts/bootstrap test
+	@exec $(PY) -m pytest -q -m system tests
+
+test-coverage: ## All tests with branch coverage; a report in htmlcov/
+	@scripts/bootstrap test
+	@exec $(PY) -m pytest -q --cov=contracts --cov=edge --cov=webapp --cov=worker --cov-branch --cov-report=term-missing:skip-covered --cov-report=html tests
+
+lint: ## Ruff: rules and format
+	@$(PY) -m ruff check . && $(PY) -m ruff format --check --quiet .
+
+types: ## mypy, strict
+	@$(PY) -m mypy
+
+rules: ## The import rules of ARCHITECTURE.md
+	@PYTHONPATH=. .venv/bin/lint-imports --no-timing > .lint-imports.out 2>&1 || { cat .lint-imports.out; rm -f .lint-imports.out; exit 1; }; rm -f .lint-imports.out
+
+fmt: ## Format, and mend what ruff can mend
+	@scripts/bootstrap test
+	@$(PY) -m ruff check --fix-only --quiet . ; $(PY) -m ruff format --quiet .
+
+bench: ## CPU per request beside Envoy, Traefik and nginx (docs/performance.md)
+	@scripts/bootstrap bench
+	@exec $(PY) -m bench
+
+load-test: ## Load on the running demo's edge
+	@scripts/bootstrap test
+	@exec $(PY) -m bench.load
+
+clean: ## Remove .devstack (databases, secrets, logs of the demo) and caches; .venv stays
+	@rm -rf .devstack .pytest_cache .mypy_cache .ruff_cache .import_linter_cache htmlcov .coverage
