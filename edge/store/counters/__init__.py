@@ -1,0 +1,1 @@
+"""Rate limits counted across all workers (ports.Counters)."""

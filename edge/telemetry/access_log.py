@@ -1,0 +1,240 @@
+"""One JSON line for every request, encoded and written in batches by one greenlet.
+
+In:    finished exchanges, refusals (from the recorder).
+Out:   lines with OpenTelemetry's names on standard output or in a file.
+Laws:  1. A request never waits for the log: when the writer falls behind, the oldest lines go and are counted. 2. No
+       credential, no header value but User-Agent, and of a query no value whose name sounds secret. 3. Free text is
+       encoded by orjson; what is spliced in raw is a number or made by ourselves. 4. An exchange is held for one
+       batch only, so that its body is not.
+Not here: counting (metrics).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections import deque
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+import gevent
+import orjson
+
+from edge.errors import GatewayError
+from edge.exchange import Exchange
+from edge.telemetry.metrics import Cell
+
+_LOG: Final = logging.getLogger(__name__)
+BATCH_EVERY_S: Final = 0.025
+EXCHANGES_MAX: Final = 8_192
+LINES_MAX: Final = 65_536
+_MEMO_MAX: Final = 4_096
+_SECRET_WORDS: Final = (
+    b"token", b"secret", b"password", b"passwd", b"pwd", b"key", b"auth", b"session", b"sig", b"code", b"credential",
+    b"jwt", b"otp", b"pin",
+)  # fmt: skip
+_REDACTED: Final = b"REDACTED"
+
+_Refusal = tuple[GatewayError, str, bytes, float]
+
+
+class JsonTexts:
+    """Free text to JSON, remembering what repeats (paths, user agents)."""
+
+    __slots__ = ("_memo",)
+
+    def __init__(self) -> None:
+        self._memo: dict[bytes, bytes] = {}
+
+    def of(self, text: bytes) -> bytes:
+        found = self._memo.get(text)
+        if found is None:
+            found = orjson.dumps(text.decode("utf-8", "replace"))
+            if len(text) <= 256:
+                if len(self._memo) >= _MEMO_MAX:
+                    self._memo.clear()
+                self._memo[text] = found
+        return found
+
+
+def redacted(query: bytes) -> bytes:
+    """Give the query with the values of secret-sounding names replaced; names are compared unescaped."""
+    parts = []
+    for part in query.split(b"&"):
+        name, equals, _ = part.partition(b"=")
+        plain = unquote_to_bytes(name).lower()
+        secret = equals and any(word in plain for word in _SECRET_WORDS)
+        parts.append(name + b"=" + _REDACTED if secret else part)
+    return b"&".join(parts)
+
+
+def fragment(tenant_id: str, subdomain: str, route_id: str, pattern: str) -> bytes:
+    """Give the part of a line that depends on the tenant and the route alone."""
+    parts = {"tenant.id": tenant_id, "tenant.subdomain": subdomain, "route.id": route_id, "http.route": pattern}
+    return orjson.dumps({name: value for name, value in parts.items() if value})[1:-1]
+
+
+class Encoder:
+    """Lines of JSON, each ended by a line feed."""
+
+    def __init__(self) -> None:
+        self._texts = JsonTexts()
+        self._queries: dict[bytes, bytes] = {}
+        self._second = 0
+        self._stamp = b""
+
+    def _time(self, at: float) -> bytes:
+        second = int(at)
+        if second != self._second:
+            self._second = second
+            self._stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)).encode()
+        return b'{"timestamp":"%b.%03dZ"' % (self._stamp, (at - second) * 1000)
+
+    def _query(self, query: bytes) -> bytes:
+        found = self._queries.get(query)
+        if found is None:
+            found = self._texts.of(redacted(query))
+            if len(query) <= 256:
+                if len(self._queries) >= _MEMO_MAX:
+                    self._queries.clear()
+                self._queries[query] = found
+        return found
+
+    def exchange(self, cell: Cell, exchange: Exchange, status: int) -> bytes:
+        head = exchange.head
+        of = self._texts.of
+        line = (
+            b'%b,"request.id":"%b",%b%b"http.request.method":%b,"url.scheme":"%b","server.address":%b,"url.path":%b,'
+            b'"network.protocol.version":"1.%d","client.address":"%b","http.response.status_code":%d,'
+            b'"duration_ms":%.3f,"http.request.body.size":%d,"http.response.body.size":%d'
+        ) % (
+            self._time(exchange.received_at), exchange.request_id, cell.fragment, b"," if cell.fragment else b"",
+            of(head.method), exchange.scheme, of(head.host), of(exchange.path or head.path),
+            head.version % 10, exchange.client_ip.encode("ascii", "replace"), status,
+            (exchange.finished_mono - exchange.received_mono) * 1000, exchange.bytes_in, exchange.bytes_out,
+        )  # fmt: skip
+        return line + self._more(exchange)
+
+    def _more(self, exchange: Exchange) -> bytes:
+        """The members that only some lines have, and the line's end."""
+        parts = []
+        of = self._texts.of
+        query = exchange.head.query
+        if query:
+            parts.append(b',"url.query":%b' % self._query(query))
+        agent = exchange.head.section.get(b"user-agent")
+        if agent is not None:
+            parts.append(b',"user_agent.original":%b' % of(agent))
+        principal = exchange.principal
+        if principal is not None:
+            subject = of(principal.subject.encode("utf-8", "replace"))
+            parts.append(b',"principal.kind":"%b","principal.id":%b' % (principal.kind.encode(), subject))
+        if exchange.verdicts:
+            refused = any(not v.allowed and v.policy.mode == "enforce" for v in exchange.verdicts)
+            parts.append(b',"rate_limit.result":"refused"' if refused else b',"rate_limit.result":"allowed"')
+        if exchange.cache_result is not None:
+            parts.append(b',"cache.result":%b' % of(exchange.cache_result.encode()))
+        if exchange.upstream_start_mono:
+            took_ms = (exchange.upstream_last_mono - exchange.upstream_start_mono) * 1000
+            target = of(exchange.target.id.encode()) if exchange.target is not None else b"null"
+            parts.append(b',"upstream.duration_ms":%.3f,"upstream.target":%b' % (max(0.0, took_ms), target))
+            if exchange.attempts > 1:
+                parts.append(b',"upstream.attempts":%d' % exchange.attempts)
+        if exchange.error is not None:
+            parts.append(_error(exchange.error))
+        if exchange.client_gone:
+            parts.append(b',"client.gone":true')
+        parts.append(b"}\n")
+        return b"".join(parts)
+
+    def refusal(self, refusal: _Refusal) -> bytes:
+        error, client_ip, request_id, at = refusal
+        return b'%b,"request.id":"%b","client.address":%b,"http.response.status_code":%d%b}\n' % (
+            self._time(at), request_id, orjson.dumps(client_ip), error.problem.status, _error(error),
+        )  # fmt: skip
+
+
+def _error(error: GatewayError) -> bytes:
+    members = {"error.type": error.problem.slug, "error.at_fault": error.problem.at_fault}
+    if error.internal:
+        members["error.message"] = error.internal
+    return b"," + orjson.dumps(members)[1:-1]
+
+
+class AccessLog:
+    """`path` "-" is standard output. A file is opened for appending; it may be renamed away and `reopen`ed."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._fd = 1 if path == "-" else _open(path)
+        self._encoder = Encoder()
+        self.exchanges: list[tuple[Cell, Exchange, int]] = []
+        self.refusals: list[_Refusal] = []
+        self._blobs: deque[tuple[int, bytes]] = deque()
+        self._lines_waiting = 0
+        self._writer: gevent.Greenlet[[], None] | None = None
+        self.dropped_total = 0
+
+    def start(self) -> None:
+        self._writer = gevent.spawn(self._write_forever)
+
+    def stop(self) -> None:
+        """Write what waits, then end. Blocks on the file."""
+        if self._writer is not None:
+            self._writer.kill()
+            self._writer = None
+        self._encode()
+        self._write()
+
+    def reopen(self) -> None:
+        if self._path != "-":
+            old, self._fd = self._fd, _open(self._path)
+            os.close(old)
+
+    def add(self, cell: Cell, exchange: Exchange, status: int) -> None:
+        if len(self.exchanges) >= EXCHANGES_MAX:
+            self._encode()  # the hub has not come by for long: bound what we hold
+        self.exchanges.append((cell, exchange, status))
+
+    def _encode(self) -> None:
+        exchanges, self.exchanges = self.exchanges, []
+        refusals, self.refusals = self.refusals, []
+        if not exchanges and not refusals:
+            return
+        encode = self._encoder.exchange
+        lines = [encode(cell, exchange, status) for cell, exchange, status in exchanges]
+        lines += [self._encoder.refusal(refusal) for refusal in refusals]
+        self._blobs.append((len(lines), b"".join(lines)))
+        self._lines_waiting += len(lines)
+        while self._lines_waiting > LINES_MAX and len(self._blobs) > 1:
+            count, _ = self._blobs.popleft()
+            self._lines_waiting -= count
+            self.dropped_total += count
+
+    def _write_forever(self) -> None:
+        threadpool = gevent.get_hub().threadpool
+        pending: object = None
+        while True:
+            gevent.sleep(BATCH_EVERY_S)
+            self._encode()
+            if self._blobs and (pending is None or pending.ready()):  # type: ignore[attr-defined]
+                pending = threadpool.spawn(self._write)
+
+    def _write(self) -> None:
+        """Write all that waits; runs in a thread, because a pipe or a disk may make it wait."""
+        while self._blobs:
+            count, blob = self._blobs.popleft()
+            self._lines_waiting -= count
+            view = memoryview(blob)
+            try:
+                while view:
+                    view = view[os.write(self._fd, view) :]
+            except OSError as error:
+                self.dropped_total += count
+                _LOG.warning("the access log cannot be written: %s", error)
+                return
+
+
+def _open(path: str) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
