@@ -32,6 +32,9 @@ class Form:
     def __repr__(self) -> str:
         return f"<Form {sorted(self._values)} errors={sorted(self.errors)}>"
 
+    def raw(self) -> dict[str, str | list[str]]:
+        return dict(self._values)
+
     def value(self, name: str) -> str:
         return (self._values.get(name) or [""])[-1]
 
@@ -88,11 +91,13 @@ class Form:
 
 
 def _control_of(location: str, controls: Mapping[str, str]) -> str | None:
-    parts = [part for part in location.removeprefix("body.").split(".") if not part.isdigit()]
-    for length in range(len(parts), 0, -1):
-        control = controls.get(".".join(parts[:length]))
-        if control is not None:
-            return control
+    """Find the control of a field, of its parent, or of the list it is in: `targets.0` before `targets`."""
+    given = location.removeprefix("body.").split(".")
+    for parts in (given, [part for part in given if not part.isdigit()]):
+        for length in range(len(parts), 0, -1):
+            control = controls.get(".".join(parts[:length]))
+            if control is not None:
+                return control
     return None
 
 

@@ -18,7 +18,13 @@ _KEYED_BY = {
     "path+query": "path and query",
     "path+query+headers": "path, query and chosen headers",
 }
-_SCOPES = {"tenant": "the whole tenant", "route": "this route", "user": "each user", "key": "each API key", "ip": "each address"}
+_SCOPES = {
+    "tenant": "the whole tenant",
+    "route": "this route",
+    "user": "each user",
+    "key": "each API key",
+    "ip": "each address",
+}
 
 
 class Step(NamedTuple):
@@ -59,7 +65,11 @@ def _match(route: Mapping[str, Any]) -> str:
         return f"{who} to any path."
     if pattern.endswith("/*"):
         return f"{who} to {pattern[:-2] or '/'} and everything below it."
-    return f"{who} to exactly {pattern}." if "{" not in pattern else f"{who} to {pattern}, each name in braces standing for one segment."
+    return (
+        f"{who} to exactly {pattern}."
+        if "{" not in pattern
+        else f"{who} to {pattern}, each name in braces standing for one segment."
+    )
 
 
 def _auth(route: Mapping[str, Any]) -> str:
