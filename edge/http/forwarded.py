@@ -27,9 +27,8 @@ def lines(client_ip: str, scheme: bytes, host: bytes, version: int = 11) -> byte
     """
     ip = client_ip.encode("ascii")
     node = b'"[%b]"' % ip if b":" in ip else ip
-    return b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\nX-Forwarded-Host: %b\r\nForwarded: for=%b;proto=%b;host=%b\r\n%b" % (
-        ip, scheme, host, node, scheme, token_or_quoted(host), via(version),
-    )  # fmt: skip
+    told = b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\nX-Forwarded-Host: %b\r\n" % (ip, scheme, host)
+    return b"%bForwarded: for=%b;proto=%b;host=%b\r\n%b" % (told, node, scheme, token_or_quoted(host), via(version))
 
 
 def via(version: int) -> bytes:

@@ -2,8 +2,8 @@
 
 In:    bytes as they arrive.
 Out:   the body's octets, and what came behind it.
-Laws:  1. The same bytes give the same body however they were cut. 2. A decoder holds at most one incomplete line.
-       3. Chunk extensions are checked, bounded and ignored; trailers are checked, bounded and dropped.
+Laws:  1. The same bytes give the same body however they were cut. 2. A decoder holds at most one incomplete line. 3.
+       Chunk extensions are checked, bounded and ignored; trailers are checked, bounded and dropped.
 Not here: which decoder a message gets (the parser decided the framing), whose fault an error is (edge.net knows).
 """
 
@@ -97,14 +97,13 @@ class ChunkedDecoder:
             return b""
         buffer = self._rest + octets if self._rest else octets
         pieces: list[bytes] = []
-        position: int | None = 0
         consumed = 0
-        while position is not None and not self.done:
+        while (position := self._state(self, buffer, consumed, pieces)) is not None:
             consumed = position
-            position = self._state(self, buffer, consumed, pieces)
-        if self.done:
+        if self._state is ChunkedDecoder._end:
+            self.done = True
+            self.leftover = buffer[consumed:]
             self._rest = b""
-            self.leftover = buffer[position:]
         else:
             self._rest = buffer[consumed:]
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -153,16 +152,19 @@ class ChunkedDecoder:
         if end is None:
             return None
         if end == at:
-            self.done = True
+            self._state = ChunkedDecoder._end
             return end + 2
         self._trailer_bytes += end - at
         if self._trailer_bytes > _TRAILER_BYTES_MAX or not parse_trailers(buffer[at : end + 2]):
             raise FramingError("the trailer section is malformed or too large")
         return end + 2
 
+    def _end(self, buffer: bytes, at: int, pieces: list[bytes]) -> int | None:
+        return None
+
     @staticmethod
     def _line_end(buffer: bytes, at: int, bytes_max: int) -> int | None:
-        """Find the CRLF of the line at `at`. A bare CR or LF, or a line without end, is refused as soon as it is seen."""
+        """Find the CRLF of the line at `at`. A bare CR or LF, or a line too long, is refused as soon as it is seen."""
         end = buffer.find(b"\r\n", at, at + bytes_max + 2)
         if end < 0:
             if len(buffer) - at > bytes_max or BAD_OCTET.search(buffer, at):

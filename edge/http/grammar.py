@@ -3,8 +3,8 @@
 In:    bytes.
 Out:   patterns and small checks over them; nothing else in the edge spells a character class of HTTP.
 Laws:  1. No leniency: CR, LF, NUL and other controls are nowhere allowed; octets above 0x7E only in field values and
-       reason phrases (obs-text). 2. Patterns are linear: possessive or over disjoint classes, so no input can make them
-       backtrack.
+       reason phrases (obs-text). 2. Patterns are linear: possessive or over disjoint classes, so no input can make
+       them backtrack.
 Not here: what a match means (parser, framing, fields).
 """
 
@@ -31,11 +31,11 @@ ABSOLUTE_FORM: Final = re.compile(rb"([Hh][Tt][Tt][Pp][Ss]?)://([^/?@]++)(/[^?]*
 # RFC 9112 section 4. The space after the code is often missing where there is no reason phrase.
 STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: ([" + FIELD_CHAR + rb"]*+))?\r\n")
 
-# RFC 9112 section 5: one line of a field block. Anchored at each line's start, ended by the line's only CRLF, so a block
-# is valid exactly when there are as many matches as line feeds. No space before the colon, no line folding.
-FIELD_LINE: Final = re.compile(rb"^([" + TCHAR + rb"]++):[ \t]*+([" + FIELD_CHAR + rb"]*+)\r\n", re.MULTILINE)
+# RFC 9112 section 5: one line of a field block. Anchored at each line's start, ended by the line's only CRLF, so a
+# block is valid exactly when there are as many matches as line feeds. No space before the colon, no line folding.
+FIELD_LINE: Final = re.compile(rb"(?m)^([" + TCHAR + rb"]++):[ \t]*+([" + FIELD_CHAR + rb"]*+)\r\n")
 
-# A line feed without CR before it, a CR without line feed behind it (the last octet may still get its own), or a control.
+# A LF without CR before it, a CR without LF behind it (the last octet may still get its own), or a control.
 BAD_OCTET: Final = re.compile(rb"(?<!\r)\n|\r(?=[^\n])|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]", re.DOTALL)
 
 CONTENT_LENGTH: Final = re.compile(rb"[0-9]{1,18}")
@@ -43,9 +43,8 @@ CONTENT_LENGTH: Final = re.compile(rb"[0-9]{1,18}")
 # RFC 9112 section 7.1: chunk-size [ chunk-ext ] CRLF
 _QUOTED: Final = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*+"'
 _TOKEN: Final = rb"[" + TCHAR + rb"]++"
-CHUNK_LINE: Final = re.compile(
-    rb"([0-9A-Fa-f]{1,16})((?:[ \t]*+;[ \t]*+" + _TOKEN + rb"(?:[ \t]*+=[ \t]*+(?:" + _TOKEN + rb"|" + _QUOTED + rb"))?)*+)"
-)
+_EXTENSION: Final = rb"[ \t]*+;[ \t]*+" + _TOKEN + rb"(?:[ \t]*+=[ \t]*+(?:" + _TOKEN + rb"|" + _QUOTED + rb"))?"
+CHUNK_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,16})((?:" + _EXTENSION + rb")*+)")
 
 # RFC 3986 section 3.2.2, without IPvFuture. A zone identifier means something on one machine only.
 _REG_NAME: Final = re.compile(rb"(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})++")

@@ -2,10 +2,11 @@
 
 In:    a FieldSection; names a caller wants left out.
 Out:   header lines each ended by CRLF, remembered in the section, so an equal block is filtered once.
-Laws:  1. Hop-by-hop fields and those that Connection nominates never pass (RFC 9110 section 7.6.1), in both directions.
-       2. Connection cannot nominate what the message or the gateway depends on. 3. Framing (Content-Length,
-       Transfer-Encoding) never passes: who sends a message frames it. 4. Lines are written anew from name and value,
-       never copied. 5. A client cannot speak in the gateway's own fields (Forwarded family, X-Vantage-*).
+Laws:  1. Hop-by-hop fields and those that Connection nominates never pass (RFC 9110 section 7.6.1), in both
+       directions. 2. Connection cannot nominate what the message or the gateway depends on. 3. Framing
+       (Content-Length, Transfer-Encoding) never passes: who sends a message frames it. 4. Lines are written anew from
+       name and value, never copied. 5. A client cannot speak in the gateway's own fields (Forwarded family,
+       X-Vantage-*).
 Not here: fields we add (forwarded, writer, phases.forward, phases.reply).
 """
 

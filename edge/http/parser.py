@@ -2,9 +2,9 @@
 
 In:    what has arrived so far; a memo of header blocks seen before; limits.
 Out:   (head, octets consumed), or None while the head is incomplete.
-Laws:  1. No leniency (RFC 9112): what two parsers could read differently is refused, and the connection ends.
-       2. A head means the same however it was cut into reads. 3. Framing is decided here, once. 4. A block of fields
-       is validated once: its exact bytes are the key under which section and facts are remembered. Nothing that depends
+Laws:  1. No leniency (RFC 9112): what two parsers could read differently is refused, and the connection ends. 2. A
+       head means the same however it was cut into reads. 3. Framing is decided here, once. 4. A block of fields is
+       validated once: its exact bytes are the key under which section and facts are remembered. Nothing that depends
        on the time or the request line is remembered. 5. Request fields with "_" in the name are not seen by anybody:
        origins (CGI, WSGI) would take them for their look-alikes with "-".
 Not here: what may pass on (headers), bodies (framing), which bytes to read (edge.net).
@@ -12,7 +12,7 @@ Not here: what may pass on (headers), bodies (framing), which bytes to read (edg
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 
 from edge.errors import GatewayError, Retry, Source
 from edge.http.fields import tokens
@@ -35,7 +35,7 @@ _NONE: Final[tuple[bytes, ...]] = ()
 
 
 class Facts(NamedTuple):
-    """What a field section says about its message, whatever the start line. `host` is b"" when there is no Host."""
+    """What a field section says about its request, whatever the request line. `host` is b"" when there is no Host."""
 
     section: FieldSection
     host: bytes
@@ -49,7 +49,8 @@ class Facts(NamedTuple):
 
 
 class SectionMemo:
-    """Header blocks seen lately, by their exact bytes; one for requests, another for responses.
+    """Headers seen lately, by their exact bytes; one for requests (blocks to Facts), another for responses (whole heads
+    to ResponseHead: an origin's status line hardly varies, a client's request line does).
 
     Two generations stand in for an order of use: what is asked for moves to the young one; when that is full the old
     one is forgotten. Holds at most twice `entries_max` blocks and twice `bytes_max` octets of them.
@@ -58,21 +59,21 @@ class SectionMemo:
     __slots__ = ("_bytes", "_bytes_max", "_entries_max", "_old", "_young")
 
     def __init__(self, entries_max: int = 2_048, bytes_max: int = 1_048_576) -> None:
-        self._young: dict[bytes, Facts] = {}
-        self._old: dict[bytes, Facts] = {}
+        self._young: dict[bytes, Any] = {}
+        self._old: dict[bytes, Any] = {}
         self._bytes = 0
         self._entries_max = entries_max
         self._bytes_max = bytes_max
 
-    def get(self, block: bytes) -> Facts | None:
-        facts = self._young.get(block)
-        if facts is None:
-            facts = self._old.get(block)
-            if facts is not None:
-                self.keep(block, facts)
-        return facts
+    def get(self, block: bytes) -> Any:
+        known = self._young.get(block)
+        if known is None:
+            known = self._old.get(block)
+            if known is not None:
+                self.keep(block, known)
+        return known
 
-    def keep(self, block: bytes, facts: Facts) -> None:
+    def keep(self, block: bytes, known: Facts | ResponseHead) -> None:
         if len(block) > _REMEMBERED_BLOCK_BYTES_MAX:
             return
         self._bytes += len(block)
@@ -80,7 +81,7 @@ class SectionMemo:
             self._old = self._young
             self._young = {}
             self._bytes = len(block)
-        self._young[block] = facts
+        self._young[block] = known
 
     def __len__(self) -> int:
         return len(self._young) + len(self._old)
@@ -96,7 +97,8 @@ def parse_request_head(buffer: bytes, sections: SectionMemo, limits: Limits) -> 
     """
     end = buffer.find(b"\r\n\r\n")
     if end < 0:
-        return _incomplete_request(buffer, limits)
+        _incomplete_request(buffer, limits)
+        return None
     match = REQUEST_LINE.match(buffer)
     if match is None:
         return _after_empty_line(buffer, sections, limits)
@@ -117,7 +119,7 @@ def parse_request_head(buffer: bytes, sections: SectionMemo, limits: Limits) -> 
     if facts is None:
         facts = _request_facts(block, limits)
         sections.keep(block, facts)
-    section, host, _, content_length, chunked, says_close, says_keep_alive, expects_continue, unknown = facts
+    section, host, _, length, chunked, says_close, says_keep_alive, expects_continue, unknown = facts
     keep_alive = not says_close
     if number == 10:
         if chunked:  # RFC 9112 section 6.1: framing is faulty, even if it is understood
@@ -135,43 +137,45 @@ def parse_request_head(buffer: bytes, sections: SectionMemo, limits: Limits) -> 
             _refuse("The Host field is missing.", "host-invalid")
     else:
         host, path, query = _other_form(method, target, facts, number)
-    # A request without a body has length 0; a chunked one None (messages.RequestHead).
-    length = None if chunked else content_length or 0
-    return RequestHead(
+    head = RequestHead(
         method, target, path, query, number, section, host, length, chunked, keep_alive, expects_continue
-    ), end + 4
+    )  # fmt: skip
+    return head, end + 4
 
 
 _UNSUPPORTED: Final = frozenset({b"CONNECT", b"TRACE"})
 
 
-def parse_response_head(
-    buffer: bytes, request_method: bytes, sections: SectionMemo
-) -> tuple[ResponseHead, int] | None:
+def parse_response_head(buffer: bytes, request_method: bytes, sections: SectionMemo) -> tuple[ResponseHead, int] | None:
     """Parse a response head at the start of `buffer`; 1xx are responses too.
 
     Raises GatewayError(origin-invalid-response).
     """
     end = buffer.find(b"\r\n\r\n")
     if end < 0:
-        return _incomplete_response(buffer)
-    match = STATUS_LINE.match(buffer)
+        _incomplete_response(buffer)
+        return None
+    raw = buffer[: end + 4]
+    key = raw if request_method != b"HEAD" else b"HEAD " + raw
+    head: ResponseHead | None = sections.get(key)
+    if head is None:
+        head = _response_head(raw, request_method)
+        sections.keep(key, head)
+    return head, end + 4
+
+
+def _response_head(raw: bytes, request_method: bytes) -> ResponseHead:
+    match = STATUS_LINE.match(raw)
     if match is None:
         _refuse_response("its status line is malformed")
-    if end + 4 > RESPONSE_HEAD_BYTES_MAX:
+    if len(raw) > RESPONSE_HEAD_BYTES_MAX:
         _refuse_response("its header section is too large")
-    block = buffer[match.end() : end + 2]
-    facts = sections.get(block)
-    if facts is None:
-        facts = _response_facts(block)
-        sections.keep(block, facts)
-    section, _, _, announced, chunked, says_close, says_keep_alive, _, _ = facts
     minor, code, reason = match.groups()
+    section, announced, chunked, says = _response_section(raw[match.end() : -2])
     status = int(code)
-    if minor == b"1":
-        version, keep_alive = 11, not says_close
-    else:
-        version, keep_alive = 10, says_keep_alive and not says_close
+    keep_alive = b"close" not in says
+    if minor == b"0":
+        keep_alive = keep_alive and b"keep-alive" in says
         if chunked:
             _refuse_response("it has Transfer-Encoding in HTTP/1.0")
     length = announced
@@ -179,9 +183,8 @@ def parse_response_head(
         length, chunked = 0, False
     elif length is None and not chunked:
         keep_alive = False
-    return ResponseHead(
-        status, reason or b"", version, section, length, chunked, keep_alive, announced
-    ), end + 4
+    version = 10 if minor == b"0" else 11
+    return ResponseHead(status, reason or b"", version, section, length, chunked, keep_alive, announced)
 
 
 def parse_trailers(block: bytes) -> bool:
@@ -205,7 +208,7 @@ def _refuse_response(internal: str) -> NoReturn:
 
 
 def _after_empty_line(buffer: bytes, sections: SectionMemo, limits: Limits) -> tuple[RequestHead, int] | None:
-    """RFC 9112 section 2.2: "a server SHOULD ignore at least one empty line (CRLF) received prior to the request-line"."""
+    """RFC 9112 section 2.2: a server SHOULD ignore at least one empty line before the request-line."""
     if buffer[:2] == b"\r\n" and buffer[2:4] != b"\r\n":
         parsed = parse_request_head(buffer[2:], sections, limits)
         return None if parsed is None else (parsed[0], parsed[1] + 2)
@@ -275,6 +278,8 @@ def _request_facts(block: bytes, limits: Limits) -> Facts:
     length, chunked, wrong = _framing(index)
     if wrong:
         _refuse(f"The request's framing is ambiguous: {wrong}.")
+    if not chunked:
+        length = length or 0
     expectation = b", ".join(index.get(b"expect", _NONE)).lower()
     says = tokens(b",".join(index.get(b"connection", _NONE)))
     return Facts(
@@ -283,7 +288,8 @@ def _request_facts(block: bytes, limits: Limits) -> Facts:
     )  # fmt: skip
 
 
-def _response_facts(block: bytes) -> Facts:
+def _response_section(block: bytes) -> tuple[FieldSection, int | None, bool, frozenset[bytes]]:
+    """Give the section, Content-Length, chunked, and what Connection says."""
     fields = _split(block)
     if fields is None:
         _refuse_response("a header line is malformed")
@@ -294,14 +300,11 @@ def _response_facts(block: bytes) -> Facts:
     if wrong:
         _refuse_response(wrong)
     says = tokens(b",".join(index.get(b"connection", _NONE)))
-    return Facts(
-        FieldSection(block, tuple(fields), index), b"", b"", length, chunked, b"close" in says,
-        b"keep-alive" in says, False, False,
-    )  # fmt: skip
+    return FieldSection(block, tuple(fields), index), length, chunked, says
 
 
 def _framing(index: dict[bytes, tuple[bytes, ...]]) -> tuple[int | None, bool, str]:
-    """Give (Content-Length, chunked, what is wrong). Stricter than RFC 9112 section 6.3: repeats are refused even if equal."""
+    """Give (Content-Length, chunked, what is wrong). Stricter than RFC 9112 section 6.3: equal repeats are refused."""
     lengths = index.get(b"content-length")
     codings = index.get(b"transfer-encoding")
     if codings is not None:
@@ -342,7 +345,8 @@ def _why_malformed(block: bytes) -> str:
     """Say what is wrong with a field block, for the person at the other end."""
     bad = BAD_OCTET.search(block)
     if bad is not None:
-        return "A line ends without CRLF." if bad[0] in (b"\r", b"\n") else "The header section has a control character."
+        bare = bad[0] in (b"\r", b"\n")
+        return "A line ends without CRLF." if bare else "The header section has a control character."
     for line in block.split(b"\r\n"):
         if line[:1] in (b" ", b"\t"):
             return "A header line is folded."

@@ -58,17 +58,18 @@ def response_head(reply: Reply, framing: bytes, connection: bytes, date_line: by
     `date_line`: b"Date: ...\\r\\n" of this second, used where the reply has none.
     """
     lines = reply.lines
-    if has_date(lines):
+    key = (reply.status, reply.reason)
+    line = _STATUS_LINES.get(key) or status_line(*key)
+    if lines[:5] == b"Date:" or has_date(lines):
         date_line = b""
-    extra = reply.extra
-    if extra:
-        return b"".join((status_line(reply.status, reply.reason), lines, *extra, date_line, framing, connection, b"\r\n"))
-    return b"".join((status_line(reply.status, reply.reason), lines, date_line, framing, connection, b"\r\n"))
+    if reply.extra:
+        return b"".join((line, lines, *reply.extra, date_line, framing, connection, b"\r\n"))
+    return b"".join((line, lines, date_line, framing, connection, b"\r\n"))
 
 
 def has_date(lines: bytes) -> bool:
     """Whether the lines carry Date: first where headers wrote them, anywhere else otherwise."""
-    return lines[:5] == b"Date:" or b"\ndate:" in (b"\n" + lines).lower()
+    return b"\ndate:" in (b"\n" + lines).lower()
 
 
 def bodiless(method: bytes, status: int) -> bool:

@@ -2,9 +2,9 @@
 
 In:    a host name or literal address; what the deployment opens.
 Out:   checked addresses, or GatewayError.
-Laws:  1. Every address of an answer must pass contracts.addresses, or none is used; the caller connects to exactly what was
-       checked. 2. Checked at each connection, from the cache or not. 3. While DNS is away the last good answer serves on.
-       4. One question per name at a time.
+Laws:  1. Every address of an answer must pass contracts.addresses, or none is used; the caller connects to exactly
+       what was checked. 2. Checked at each connection, from the cache or not. 3. While DNS is away the last good
+       answer serves on. 4. One question per name at a time.
 Not here: connecting (upstream), what is forbidden (contracts.addresses).
 """
 

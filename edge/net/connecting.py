@@ -2,8 +2,8 @@
 
 In:    a Destination, a resolver, the networks a deployment opens, a time limit for all of it.
 Out:   a Wire ready for a request.
-Laws:  1. The address connected to is the one that was checked: no name reaches the kernel. 2. Nothing was sent when this
-       fails, so each failure may be retried elsewhere. 3. https is verified: chain, name, TLS 1.2 or later.
+Laws:  1. The address connected to is the one that was checked: no name reaches the kernel. 2. Nothing was sent when
+       this fails, so each failure may be retried elsewhere. 3. https is verified: chain, name, TLS 1.2 or later.
 Not here: keeping connections (pool), what may be connected to (address, contracts.addresses).
 """
 
@@ -14,7 +14,6 @@ import errno
 import ssl
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NoReturn
 
 from contracts.addresses import IPNetwork, parse_origin_url
 from edge.errors import GatewayError, Retry, Source
@@ -71,7 +70,7 @@ def connect(
             raise
         else:
             return wire
-    _unreachable(destination, error)
+    raise _unreachable(destination, error)
 
 
 def _open(address: str, port: int) -> _socket.socket:
@@ -97,7 +96,7 @@ def _wire(sock: _socket.socket, destination: Destination, sweeper: Sweeper, cont
 
 @lru_cache(maxsize=1)
 def default_context() -> ssl.SSLContext:
-    """Verify against the system's roots. Loading them takes milliseconds, so it is done once, at the first https origin."""
+    """Verify against the system's roots. Loading them takes milliseconds: done once, at the first https origin."""
     context = ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context
@@ -110,19 +109,19 @@ def _finish(wire: Wire, sock: _socket.socket) -> None:
         raise OSError(code, errno.errorcode.get(code, "connect failed"))
 
 
-def _unreachable(destination: Destination, error: OSError | TimedOut | None) -> NoReturn:
+def _unreachable(destination: Destination, error: OSError | TimedOut | None) -> GatewayError:
     where = f"{destination.host}:{destination.port}"
     if isinstance(error, TimedOut):
-        raise GatewayError(
+        return GatewayError(
             "origin-timeout", "The origin did not take the connection in time.", internal=f"connect to {where}",
             source=Source.UPSTREAM, retry=Retry.NOTHING_SENT, proxy_error="connection_timeout",
-        ) from None  # fmt: skip
+        )  # fmt: skip
     tls = isinstance(error, ssl.SSLError)
     kind = "tls_certificate_error" if isinstance(error, ssl.SSLCertVerificationError) else "tls_protocol_error"
     refused = "connection_refused" if isinstance(error, OSError) and error.errno == errno.ECONNREFUSED else ""
-    raise GatewayError(
+    return GatewayError(
         "origin-unreachable",
         "No secure connection to the origin could be made." if tls else "The origin could not be reached.",
         internal=f"connect to {where}: {error}", source=Source.UPSTREAM, retry=Retry.NOTHING_SENT,
         proxy_error=kind if tls else refused or "destination_unavailable",
-    ) from error  # fmt: skip
+    )  # fmt: skip

@@ -2,11 +2,11 @@
 
 In:    a connected socket, the client's address, and what the listener shares (pipeline, limits, clock).
 Out:   exchanges served in order; replies framed for the client's version.
-Laws:  1. One read and one write per message where it fits. 2. Pipelined requests are answered in order: the next head is
-       not looked at before the last reply is out. 3. A body is never held: it goes through in pieces, and a side that does
-       not read stops the other. 4. A client that closes while it is served is noticed at once and what was begun for it
-       is abandoned; half-closed counts as closed. 5. What cannot be told apart from the next request (an unread body, a
-       broken one) ends the connection. 6. A crash ends this connection only.
+Laws:  1. One read and one write per message where it fits. 2. Pipelined requests are answered in order: the next head
+       is not looked at before the last reply is out. 3. A body is never held: it goes through in pieces, and a side
+       that does not read stops the other. 4. A client that closes while it is served is noticed at once and what was
+       begun for it is abandoned; half-closed counts as closed. 5. What cannot be told apart from the next request (an
+       unread body, a broken one) ends the connection. 6. A crash ends this connection only.
 Not here: what to answer (pipeline), accepting and ceilings (listener).
 """
 
@@ -172,7 +172,7 @@ class Downstream:
         reply = listener.pipeline.refuse(error, self.client_ip, listener.identifiers.request_id())
         body = reply.body if isinstance(reply.body, bytes) else b""
         framing = b"Content-Length: %d\r\n" % len(body)
-        self._wire.send(response_head(reply, framing, CLOSE_LINE, listener.date_line()) + body)
+        self._wire.send(response_head(reply, framing, CLOSE_LINE, listener.date_line) + body)
         self._linger()
 
     # Serving
@@ -281,11 +281,11 @@ class Downstream:
             connection = CLOSE_LINE
         else:
             connection = b"" if head.version == 11 else KEEP_ALIVE_LINE
-        octets = response_head(reply, framing, connection, self._listener.date_line())
+        octets = response_head(reply, framing, connection, self._listener.date_line)
         body = reply.body
         exchange.started_reply = True
         if type(body) is bytes:
-            if body and head.method != b"HEAD" and reply.status not in _BODILESS:
+            if head.method != b"HEAD" and reply.status not in _BODILESS:
                 octets += body
             self._send(octets)
             exchange.bytes_out += len(octets)

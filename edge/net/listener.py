@@ -38,7 +38,7 @@ _PAUSE_S: Final = 0.5
 
 
 class Listener:
-    """`sock` may be anything with fileno(); it stays its owner's to close. `scheme`: what clients believe they speak."""
+    """`sock`: anything with fileno(); it stays its owner's to close. `scheme`: what clients believe they speak."""
 
     def __init__(
         self,
@@ -63,12 +63,14 @@ class Listener:
         self._per_client: dict[str, int] = {}
         self._empty = Event()
         self._accepting: Any = None
-        self._date_at = 0
-        self._date_line = b""
+        self.date_line = b""
+        """The Date line of now, renewed with each sweep."""
 
     def start(self) -> None:
         """Begin to accept. Call in the thread whose hub is to serve."""
         self._sweeper = Sweeper.of_this_hub()
+        self._sweeper.chores.append(self._renew_date)
+        self._renew_date(0.0)
         self._accepting = gevent.get_hub().loop.io(self._sock.fileno(), READ)
         self._accepting.start(self._accept)
 
@@ -76,16 +78,11 @@ class Listener:
     def connections(self) -> int:
         return len(self._downstreams)
 
-    def date_line(self) -> bytes:
-        """Give the Date line of this second."""
-        now_at = int(self.clock.wall())
-        if now_at != self._date_at:
-            self._date_at = now_at
-            self._date_line = b"Date: %b\r\n" % http_date(now_at)
-        return self._date_line
+    def _renew_date(self, now_mono: float) -> None:
+        self.date_line = b"Date: %b\r\n" % http_date(self.clock.wall())
 
     def drain(self) -> None:
-        """Stop accepting and let every exchange finish. Blocks up to limits.drain_timeout_s; what is left then is cut."""
+        """Stop accepting and let every exchange finish. Blocks up to limits.drain_timeout_s; the rest is left."""
         self.draining = True
         self._stop_accepting()
         loop = gevent.get_hub().loop
@@ -115,9 +112,10 @@ class Listener:
             self._sock.close()
 
     def _accept(self) -> None:
+        accept: Any = self._sock._accept  # type: ignore[attr-defined] # noqa: SLF001 - accept(2) as it is
         for _ in range(_ACCEPTS_PER_WAKE):
             try:
-                descriptor, address = self._sock._accept()  # type: ignore[attr-defined]
+                descriptor, address = accept()
             except BlockingIOError:
                 return
             except OSError as error:
@@ -149,7 +147,7 @@ class Listener:
         body = reply.body if isinstance(reply.body, bytes) else b""
         framing = b"Content-Length: %d\r\n" % len(body)
         try:
-            sock.send(response_head(reply, framing, CLOSE_LINE, self.date_line()) + body)
+            sock.send(response_head(reply, framing, CLOSE_LINE, self.date_line) + body)
             sock.shutdown(_socket.SHUT_WR)
             sock.recv(65_536)  # what already came would turn our close into a reset
         except OSError:

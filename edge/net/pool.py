@@ -2,8 +2,8 @@
 
 In:    connections as opaque values, times.
 Out:   decisions; the caller opens and closes.
-Laws:  1. Last in, first out: the warmest connection is used, the rest can expire. 2. Bounds hold at all times: `idle_max`
-       kept, `connections_max` in all (idle and in use).
+Laws:  1. Last in, first out: the warmest connection is used, the rest can expire. 2. Bounds hold at all times:
+       `idle_max` kept, `connections_max` in all (idle and in use).
 Not here: opening, closing, noticing that a peer closed (upstream).
 """
 

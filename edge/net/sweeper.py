@@ -2,8 +2,8 @@
 
 In:    connections, each with a `deadline_mono` and maybe a greenlet that waits on it.
 Out:   TimedOut thrown into the waiting greenlet; chores (idle pools) run.
-Laws:  1. Nobody pays for a timer per request: setting a deadline is one attribute. 2. A wait ends at most 0.25 s late,
-       never early while the loop is not stalled. 3. It runs in the hub, so it may throw.
+Laws:  1. Nobody pays for a timer per request: setting a deadline is one attribute. 2. A wait ends at most 0.25 s
+       late, never early while the loop is not stalled. 3. It runs in the hub, so it may throw.
 Not here: what a timeout means (downstream, upstream).
 """
 

@@ -2,8 +2,8 @@
 
 In:    a connected socket, an SSLContext, the name to verify.
 Out:   a Wire whose recv and send speak plaintext.
-Laws:  1. OpenSSL never sees the socket: it works on memory buffers, so waiting stays the Wire's. 2. A connection that ends
-       without close_notify is an error, not an end: a body framed by the close would be cut silently.
+Laws:  1. OpenSSL never sees the socket: it works on memory buffers, so waiting stays the Wire's. 2. A connection that
+       ends without close_notify is an error, not an end: a body framed by the close would be cut silently.
 Not here: which names and versions are accepted (the context's maker).
 """
 

@@ -2,12 +2,14 @@
 
 In:    UpstreamRequest: a complete head, a body as bytes or in pieces, times.
 Out:   UpstreamResponse, its body as bytes when it came whole with the head; GatewayError with a truthful `retry`.
-Laws:  1. Head and small body leave in one write. 2. A connection is used again only after a complete, well-framed exchange
-       behind which nothing else came; anything else closes it. 3. Connections are never shared between tenants: an origin
-       that desynchronises one can only hurt its own tenant. 4. An idle connection that its origin closes is thrown away when
-       it happens; for a request that must not be sent twice it is looked at once more before use. 5. While an upload is
-       pumped, an early answer ends the pumping, wherever it waits. 6. 1xx are skipped; 101 was never asked for.
-Not here: choosing targets and retrying (pipeline), the books (pool), names (address), opening a connection (connecting).
+Laws:  1. Head and small body leave in one write. 2. A connection is used again only after a complete, well-framed
+       exchange behind which nothing else came; anything else closes it. 3. Connections are never shared between
+       tenants: an origin that desynchronises one can only hurt its own tenant. 4. An idle connection that its origin
+       closes is thrown away when it happens; for a request that must not be sent twice it is looked at once more
+       before use. 5. While an upload is pumped, an early answer ends the pumping, wherever it waits. 6. 1xx are
+       skipped; 101 was never asked for.
+Not here: choosing targets and retrying (pipeline), the books (pool), names (address), opening a connection
+          (connecting).
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ _INTERIM_MAX: Final = 16
 
 
 class _EarlyAnswer(BaseException):
-    """Thrown into a pump: the origin said something. Not an Exception, so that nobody between takes it for a failure."""
+    """Thrown into a pump: the origin said something. Not an Exception, so that nobody between takes it for one."""
 
 
 class Target:
@@ -55,16 +57,14 @@ class Target:
 class Connection:
     """One connection, in use or idle. Ended exactly once: `give_back` or `discard`."""
 
-    __slots__ = ("ended", "target", "wire")
+    __slots__ = ("ended", "pumping", "target", "wire")
 
     def __init__(self, target: Target, wire: Wire) -> None:
         self.target = target
         self.wire = wire
         self.ended = False
-
-    def take(self) -> None:
-        self.ended = False
-        self.wire.on_wake = None
+        self.pumping: Any = None
+        wire.on_wake = self._woken
 
     def give_back(self) -> None:
         self.ended = True
@@ -72,9 +72,7 @@ class Connection:
         if wire.readable and wire.peek() is not None:  # it closed, or it speaks without being asked
             self.target.books.lost()
             wire.close()
-        elif self.target.books.give_back(self, wire.sweeper.now_mono):
-            wire.on_wake = self._woken_idle
-        else:
+        elif not self.target.books.give_back(self, wire.sweeper.now_mono):
             wire.close()
 
     def discard(self) -> None:
@@ -83,13 +81,15 @@ class Connection:
             self.target.books.lost()
             self.wire.close()
 
-    def _woken_idle(self) -> None:
-        """The origin closed, or spoke without being asked: both end an idle connection. In the hub."""
+    def _woken(self) -> None:
+        """The origin closed, or spoke while nobody was reading: the end of an idle connection, or of a pump. In the hub."""
         if self.wire.peek() is None:
             self.wire.watch_again()
-            return
-        self.target.books.forget(self)
-        self.wire.close()
+        elif self.ended:
+            self.target.books.forget(self)
+            self.wire.close()
+        elif self.pumping is not None:
+            interrupt(self.pumping, _EarlyAnswer())
 
 
 class ReplyBody:
@@ -163,12 +163,12 @@ class UpstreamPool:
             elif isinstance(body, bytes):
                 early = self._send_head(connection, request.head + body, reused)
             else:
-                early = self._pump(connection.wire, request.head, body)
+                early = self._pump(connection, request.head, body)
             return self._answer(connection, request, reused, connect_s, early)
         except GatewayError as error:
             connection.discard()
             if not isinstance(body, bytes | None):
-                error.retry = Retry.NEVER  # what was pumped is gone
+                error.retry = Retry.NEVER  # type: ignore[misc]  # what was pumped is gone
             raise
         except BaseException:
             connection.discard()
@@ -193,8 +193,8 @@ class UpstreamPool:
 
     def _connection(self, target: Target, request: UpstreamRequest) -> tuple[Connection, bool, float]:
         books = target.books
-        while (connection := books.take()) is not None:
-            connection.take()
+        while not request.fresh and (connection := books.take()) is not None:
+            connection.ended = False
             if request.method in _IDEMPOTENT or connection.wire.peek() is None:
                 return connection, True, 0.0
             connection.discard()
@@ -241,11 +241,12 @@ class UpstreamPool:
             return True
         return False
 
-    def _pump(self, wire: Wire, head: bytes, body: Body) -> bool:
+    @staticmethod
+    def _pump(connection: Connection, head: bytes, body: Body) -> bool:
         """Send head and body as the client delivers it. True: the origin answered, or closed, before the end."""
-        pumping: Any = getcurrent()
+        wire = connection.wire
+        connection.pumping = getcurrent()
         chunked = body.length is None
-        wire.on_wake = lambda: _wake(pumping, wire)
         try:
             wire.send(head)
             while octets := body.read():
@@ -261,7 +262,7 @@ class UpstreamPool:
         except OSError:
             return True
         finally:
-            wire.on_wake = None
+            connection.pumping = None
         return False
 
     def _answer(
@@ -326,13 +327,6 @@ class UpstreamPool:
         body.read()
         body.close()
         return first
-
-
-def _wake(pumping: Any, wire: Wire) -> None:
-    if wire.peek() is None:
-        wire.watch_again()
-    else:
-        interrupt(pumping, _EarlyAnswer())
 
 
 def _lost(reused: bool, error: OSError | None) -> NoReturn:

@@ -3,9 +3,10 @@
 In:    a connected `_socket.socket` (never gevent's: it tries, fails, and starts and stops a watcher at each call).
 Out:   recv and send that block the calling greenlet only.
 Laws:  1. One read watcher, started once and left running: wait, then read once. When it fires and nobody waits, it is
-       stopped, the fact is remembered, and the owner is told (`on_wake`): that is how a peer that leaves is noticed at no
-       cost per message. 2. Writing is tried at once; only a full socket buffer starts the write watcher. 3. A greenlet
-       can be interrupted only while it waits on a wire, so its state is known. 4. At most one reader and one writer.
+       stopped, the fact is remembered, and the owner is told (`on_wake`): that is how a peer that leaves is noticed
+       at no cost per message. 2. Writing is tried at once; only a full socket buffer starts the write watcher. 3. A
+       greenlet can be interrupted only while it waits on a wire, so its state is known. 4. At most one reader and one
+       writer.
 Not here: what a lost connection means (downstream, upstream), TLS (tls).
 """
 
@@ -109,7 +110,7 @@ class Wire:
                 self._out.stop()
 
     def peek(self) -> bytes | None:
-        """Look at what is there without taking it: b"" when the peer closed or the connection broke, None when nothing."""
+        """Look at what is there without taking it: b"" when the peer closed or is lost, None when nothing is."""
         try:
             return self.sock.recv(1, _socket.MSG_PEEK)
         except BlockingIOError:
