@@ -28,3 +28,15 @@ CACHE_PURGE: Final = "cache.purge"
 """(tenant_id, route_id | null, url | null): advance generations."""
 EXPIRE_KEYS: Final = "keys.expire"
 """(): mark keys past their deadline, for people; the edge itself refuses them to the second."""
+
+QUEUE_OF: Final = {
+    PUBLISH: QUEUE_DEFAULT,
+    RECONCILE: QUEUE_DEFAULT,
+    HEALTH_SWEEP: QUEUE_PROBES,
+    HEALTH_CHECK: QUEUE_PROBES,
+    CACHE_PURGE: QUEUE_PURGE,
+    EXPIRE_KEYS: QUEUE_MAINTENANCE,
+}
+
+BROKER_KEY_PREFIX: Final = "ve:celery:"
+"""Before every key of the broker (Celery's transport option global_keyprefix): sender and worker must agree."""

@@ -1,0 +1,62 @@
+"""The process's connections: settings, an application for the services, Redis. Each made once, at its first use.
+
+Out:   settings(), flask_app(), store().
+Laws:  1. Importing opens nothing. 2. Every socket has a timeout. 3. `store` is the product's Redis; the broker's
+       connections belong to Celery.
+Not here: transactions and their scopes (webapp.extensions).
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import redis
+from flask import Flask
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.retry import Retry
+
+from webapp import extensions
+from worker import settings as worker_settings
+from worker.settings import WorkerSettings
+
+_LUA = Path(__file__).parent / "lua"
+Store = redis.Redis
+"""Answers are bytes."""
+
+
+@cache
+def settings() -> WorkerSettings:
+    """Raises SettingsError."""
+    return worker_settings.from_environment()
+
+
+@cache
+def flask_app() -> Flask:
+    """Give what webapp's services stand on: an application with stores and settings, and neither pages nor API."""
+    made = Flask("vantageedge.worker")
+    extensions.init_app(made, settings().console)
+    return made
+
+
+@cache
+def store() -> Store:
+    return redis.Redis.from_url(
+        settings().console.redis_url,
+        socket_timeout=5,
+        socket_connect_timeout=2,
+        socket_keepalive=True,
+        health_check_interval=25,
+        retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), 2),
+    )
+
+
+@cache
+def _source(name: str) -> str:
+    return (_LUA / f"{name}.lua").read_text(encoding="utf-8")
+
+
+def script(client: Store, name: str) -> Any:
+    """Give a Lua script of worker/lua, callable with keys and args; loads itself where it is missing."""
+    return client.register_script(_source(name))
