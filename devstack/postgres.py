@@ -136,6 +136,12 @@ class Postgres:
             raise
         return self
 
+    def attach(self) -> Postgres:
+        """Learn the passwords of a cluster that another process runs. Raises DevstackError."""
+        if not self._read_passwords():
+            raise DevstackError(f"{self.folder} has no passwords.json; start the demo once")
+        return self
+
     def stop(self) -> None:
         """End the server by a fast shutdown. Blocks until it is gone."""
         if self._process is not None:
