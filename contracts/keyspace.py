@@ -10,6 +10,7 @@ Not here: the values (snapshot, messages), expiry times of the stores.
 
 from __future__ import annotations
 
+import hashlib
 from typing import Final
 
 _ROOT: Final = "ve:1"
@@ -23,6 +24,9 @@ EDGES: Final = f"{_ROOT}:edges"
 """Hash: worker id -> messages.Heartbeat; an entry older than HEARTBEAT_STALE_S is dead."""
 HEARTBEAT_EVERY_S: Final = 1.0
 HEARTBEAT_STALE_S: Final = 5.0
+
+WORKERS: Final = f"{_ROOT}:workers"
+"""Hash: job worker's name -> JSON {at, started_at, received_at, running}; an entry not renewed for 30 s is dead."""
 
 
 def host(hostname: str) -> str:
@@ -50,9 +54,20 @@ def cache_entry(tenant_id: str, key_digest: str) -> str:
     return f"{_ROOT}:cache:{{{tenant_id}}}:{key_digest}"
 
 
+def url_digest(path: bytes, query: bytes | None) -> str:
+    """Give what all stored answers of one URL are purged by: of the normalised path, and the query byte for byte."""
+    target = path if query is None else path + b"?" + query
+    return hashlib.sha256(target).hexdigest()[:32]
+
+
 def cache_generations(tenant_id: str) -> str:
     """Hash: '*' | 'r:<route id>' | 'u:<url digest>' | 't:<tag digest>' -> generation number; a purge adds one."""
     return f"{_ROOT}:cachegen:{{{tenant_id}}}"
+
+
+def purge_receipt(tenant_id: str, call_id: str) -> str:
+    """String with expiry: this call of a purge has advanced its generations; a second delivery must not."""
+    return f"{_ROOT}:purged:{{{tenant_id}}}:{call_id}"
 
 
 def origin_health(tenant_id: str) -> str:
@@ -68,6 +83,11 @@ def probe_due(shard: int) -> str:
 def probe_plan(shard: int) -> str:
     """Hash: '<tenant id>/<target id>' -> what to probe."""
     return f"{_ROOT}:probe:{{{shard}}}:plan"
+
+
+def probe_state(shard: int) -> str:
+    """Hash: '<tenant id>/<target id>' -> what its last probes said; outlives a new plan."""
+    return f"{_ROOT}:probe:{{{shard}}}:state"
 
 
 def denied_session(session_id: str) -> str:

@@ -11,14 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from edge.http.messages import Body, Reply, RequestHead
 
 if TYPE_CHECKING:
     from edge.errors import GatewayError
     from edge.ports import CacheKey, Verdict
-    from edge.snapshot import Origin, Route, Target, Tenant
+    from edge.snapshot import Match, Origin, Route, Target, Tenant
+
+NOTHING: Final[frozenset[bytes]] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +36,11 @@ class Principal:
 
 class Exchange:
     __slots__ = (
-        "attempts", "body", "bytes_in", "bytes_out", "cache_key", "cache_reason", "cache_result", "client_gone",
-        "client_ip", "error", "finished_mono", "head", "origin", "path", "principal", "received_at", "received_mono",
-        "reply", "request_id", "route", "scheme", "started_reply", "target", "tenant", "upstream_first_mono",
-        "upstream_last_mono", "upstream_start_mono", "verdicts",
+        "attempts", "body", "bytes_in", "bytes_out", "cache_key", "cache_reason", "cache_result", "cache_status",
+        "client_gone", "client_ip", "consumed", "error", "finished_mono", "head", "match", "origin", "path",
+        "principal", "received_at", "received_mono", "reply", "request_id", "route", "scheme", "started_reply",
+        "target", "tenant", "upstream_first_mono", "upstream_last_mono", "upstream_start_mono", "verdicts",
+        "writing",
     )  # fmt: skip
 
     def __init__(
@@ -55,15 +58,19 @@ class Exchange:
         # identify, match
         self.tenant: Tenant | None = None
         self.path = b""
+        self.match: Match | None = None
         self.route: Route | None = None
-        # authenticate
+        # authenticate; `consumed`: names of the fields that carried the credential
         self.principal: Principal | None = None
+        self.consumed: frozenset[bytes] = NOTHING
         # admit
         self.verdicts: Sequence[Verdict] = ()
-        # cache; result is None on a route without cache, else hit, miss, stale, bypass, revalidated
+        # cache; result is None on a route without cache, else hit, miss, stale, bypass, revalidated;
+        # reason: why it is not a hit, or why nothing was stored; status: our member of Cache-Status (RFC 9211)
         self.cache_key: CacheKey | None = None
         self.cache_result: str | None = None
         self.cache_reason = ""
+        self.cache_status = b""
         # candidates, send
         self.origin: Origin | None = None
         self.target: Target | None = None
@@ -71,8 +78,9 @@ class Exchange:
         self.upstream_start_mono = 0.0
         self.upstream_first_mono = 0.0
         self.upstream_last_mono = 0.0
-        # finish; the downstream fills the counts
+        # finish; writing: the reply and its body are the downstream's now; started: a byte of it left
         self.reply: Reply | None = None
+        self.writing = False
         self.started_reply = False
         self.error: GatewayError | None = None
         self.client_gone = False

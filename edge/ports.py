@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
+from contracts.clerk import Expectation
 from contracts.snapshot import KeyRecord, PolicyConfig
 from edge.http.messages import Body, ResponseHead
 
@@ -60,6 +61,10 @@ class KeyStore(Protocol):
 
 class SessionKeys(Protocol):
     """Clerk's public keys. The issuer away: the last good set is kept up to 24 h."""
+
+    @property
+    def expectation(self) -> Expectation:
+        """What a session token must say: issuer and authorised parties, from the settings."""
 
     def keys(self) -> Mapping[str, RSAPublicKey]:
         """Give the set. Blocks only when none was ever loaded. Raises GatewayError(identity-unavailable)."""
@@ -155,6 +160,8 @@ class UpstreamRequest:
     connect_timeout_s: float
     first_byte_timeout_s: float
     idle_timeout_s: float
+    fresh: bool = False
+    """Open a new connection: a kept one just turned out to be closed."""
 
 
 @dataclass(slots=True)

@@ -1,0 +1,271 @@
+"""From memory: what a cached route's answer is kept under, when it is served, and when it is kept.
+
+In:    the route's CachePlan, the request, who calls; the response of the origin.
+Out:   exchange.cache_key, cache_result, cache_reason, cache_status; a Reply on a hit; entries for the cache.
+Laws:  1. A key starts with tenant, route and epoch; parts are length-prefixed, so no value can imitate another part.
+       2. An answer made for one principal is served to no other, unless the route says `shared`. 3. Whatever an origin
+       sees and the key does not hold (a cookie, a method override, a body) makes the request bypass. 4. Nothing is
+       read or kept before authentication and limits have passed. 5. An answer is kept only when it arrived whole.
+Not here: what RFC 9111 says of a message (edge.http.caching), tiers and purging (edge.store.cache_store).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final, NamedTuple
+
+from contracts.bounds import CACHE_OBJECT_BYTES_MAX
+from contracts.keyspace import url_digest
+from edge.errors import GatewayError, Source
+from edge.exchange import Exchange
+from edge.http import caching, conditional, headers
+from edge.http.messages import Body, FieldSection, Reply
+from edge.ports import Cache, CacheKey, StoredResponse, UpstreamResponse
+from edge.snapshot import CachePlan, Route, joined
+
+KEYS_MAX: Final = 512
+"""Finished keys a route remembers; beyond it the memory starts over."""
+
+# Fields by which frameworks let a request be other than it looks.
+_OVERRIDES: Final = (
+    b"x-http-method-override", b"x-http-method", b"x-method-override", b"x-original-url", b"x-rewrite-url",
+)  # fmt: skip
+
+
+class _Facts(NamedTuple):
+    """What one request's fields say to the cache. `bypass`: a reason, or None."""
+
+    bypass: str | None
+    values: bytes
+    no_cache: bool
+    max_age_s: int | None
+    min_fresh_s: int
+    only_if_cached: bool
+    conditional: bool
+
+
+def lookup(exchange: Exchange, route: Route, plan: CachePlan, cache: Cache) -> Reply | None:
+    """Give the stored answer, None when the origin must be asked. Raises GatewayError(not-in-cache).
+
+    May block on Redis.
+    """
+    head = exchange.head
+    facts = _facts(head.section, plan, exchange.principal is None)
+    reason = facts.bypass
+    if head.method not in (b"GET", b"HEAD"):
+        reason = "method"
+    elif head.has_body:
+        reason = "body"
+    if reason is not None:
+        _bypass(exchange, reason)
+        return None
+    key = exchange.cache_key = _key(exchange, route, plan, facts)
+    stored = None if facts.no_cache else cache.find(key)
+    if stored is None:
+        _miss(exchange, facts, "request" if facts.no_cache else "uri-miss")
+        return None
+    age_s = stored.initial_age_s + max(0.0, exchange.received_at - stored.stored_at)
+    left_s = stored.lifetime_s - age_s
+    if left_s <= 0.0:
+        _miss(exchange, facts, "stale")
+        return None
+    if left_s < facts.min_fresh_s or (facts.max_age_s is not None and age_s > facts.max_age_s):
+        _miss(exchange, facts, "request")
+        return None
+    exchange.cache_result = "hit"
+    exchange.cache_status = b"vantageedge; hit; ttl=%d" % left_s
+    return _from_memory(exchange, stored, age_s, facts.conditional)
+
+
+def store(exchange: Exchange, plan: CachePlan, response: UpstreamResponse, reply: Reply, cache: Cache) -> None:
+    """Keep the answer, now or as the reply's body streams by; else say why not."""
+    key, head = exchange.cache_key, response.head
+    if key is None:
+        return
+    said = caching.directives(head.section)
+    lifetime_s, age_s = caching.freshness(head.status, head.section, said, plan.ttl_s, exchange.received_at)
+    reason = caching.refusal(head.status, head.section, said, frozenset(plan.names)) or _unkept(
+        exchange, response, lifetime_s - age_s
+    )
+    if reason is not None:
+        exchange.cache_reason = reason
+        exchange.cache_status += b"; detail=" + reason.encode("ascii")
+        return
+    exchange.cache_status += b"; stored"
+    lines = headers.response_lines(head.section, plan.stored_drop)
+    keeping = _Keeping(cache, key, head.status, head.reason, lines, exchange.received_at, age_s, lifetime_s)
+    if isinstance(response.body, bytes):
+        keeping.keep(response.body)
+    else:
+        reply.body = Tee(response.body, keeping)
+
+
+def lines(exchange: Exchange) -> bytes:
+    """Give X-Cache and Cache-Status (RFC 9211) of an answer of a cached route."""
+    result = (exchange.cache_result or "").upper().encode("ascii")
+    return b"X-Cache: %b\r\nCache-Status: %b\r\n" % (result, exchange.cache_status)
+
+
+class _Keeping(NamedTuple):
+    cache: Cache
+    key: CacheKey
+    status: int
+    reason: bytes
+    lines: bytes
+    stored_at: float
+    initial_age_s: float
+    lifetime_s: float
+
+    def keep(self, body: bytes) -> None:
+        stored = StoredResponse(
+            self.status, self.reason, self.lines, body, self.stored_at, self.initial_age_s, self.lifetime_s
+        )
+        self.cache.keep(self.key, stored)
+
+
+class Tee:
+    """A body that is kept while it streams by; beyond CACHE_OBJECT_BYTES_MAX it streams on and is not kept."""
+
+    __slots__ = ("_body", "_keeping", "_pieces", "_size", "length")
+
+    def __init__(self, body: Body, keeping: _Keeping) -> None:
+        self._body = body
+        self._keeping: _Keeping | None = keeping
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self.length = body.length
+
+    def read(self) -> bytes:
+        piece = self._body.read()
+        keeping = self._keeping
+        if keeping is None:
+            return piece
+        if piece:
+            self._size += len(piece)
+            self._pieces.append(piece)
+            if self._size > CACHE_OBJECT_BYTES_MAX:
+                self._keeping = None
+                self._pieces.clear()
+        else:
+            self._keeping = None
+            keeping.keep(b"".join(self._pieces))
+            self._pieces.clear()
+        return piece
+
+    def close(self) -> None:
+        self._keeping = None
+        self._pieces.clear()
+        self._body.close()
+
+
+def _bypass(exchange: Exchange, reason: str) -> None:
+    exchange.cache_result = "bypass"
+    exchange.cache_reason = reason
+    exchange.cache_status = (
+        b"vantageedge; fwd=method" if reason == "method" else b"vantageedge; fwd=bypass; detail=" + reason.encode()
+    )
+
+
+def _miss(exchange: Exchange, facts: _Facts, reason: str) -> None:
+    exchange.cache_result = "miss"
+    exchange.cache_reason = reason
+    exchange.cache_status = b"vantageedge; fwd=" + reason.encode("ascii")
+    if facts.only_if_cached:  # RFC 9111 section 5.2.1.7
+        raise GatewayError("not-in-cache", "Nothing stored satisfies only-if-cached.", source=Source.DOWNSTREAM)
+    if exchange.head.method == b"HEAD":
+        exchange.cache_key = None  # an answer without a body is not kept
+
+
+def _unkept(exchange: Exchange, response: UpstreamResponse, left_s: float) -> str | None:
+    head = response.head
+    if left_s <= 0.0:
+        return "no-freshness"
+    if isinstance(response.body, bytes):
+        return "too-large" if len(response.body) > CACHE_OBJECT_BYTES_MAX else None
+    if head.content_length is None and not head.chunked:
+        return "unframed"  # lasts until the connection closes: whole or cut off, nobody can tell
+    return "too-large" if (head.content_length or 0) > CACHE_OBJECT_BYTES_MAX else None
+
+
+def _from_memory(exchange: Exchange, stored: StoredResponse, age_s: float, is_conditional: bool) -> Reply:
+    if is_conditional and stored.status == 200 and conditional.not_modified(exchange.head.section, stored.lines):
+        reply = Reply(304, b"Not Modified", conditional.not_modified_lines(stored.lines), b"")
+    elif exchange.head.method == b"HEAD":
+        reply = Reply(stored.status, stored.reason, stored.lines, b"", len(stored.body))
+    else:
+        reply = Reply(stored.status, stored.reason, stored.lines, stored.body)
+    reply.extra.append(b"Age: %d\r\n" % age_s)
+    return reply
+
+
+def _key(exchange: Exchange, route: Route, plan: CachePlan, facts: _Facts) -> CacheKey:
+    """GET and HEAD share a key. Host and scheme are parts because the origin is told them (X-Forwarded-*)."""
+    head = exchange.head
+    query = head.query if plan.by_query else None
+    named = head.section.index.get(b"host")
+    host = named[0].lower() if named is not None else head.host
+    principal = exchange.principal
+    who = b"" if principal is None or plan.shared else f"{principal.kind}:{principal.subject}".encode()
+    parts = (exchange.path, query, host, exchange.scheme, who, facts.values)
+    key: CacheKey | None = plan.keys.get(parts)
+    if key is None:
+        if len(plan.keys) >= KEYS_MAX:
+            plan.keys.clear()
+        assert exchange.tenant is not None
+        key = plan.keys[parts] = CacheKey(
+            exchange.tenant.id, route.id, key_digest(plan.scope, *parts), url_digest(exchange.path, query)
+        )
+    return key
+
+
+def key_digest(
+    scope: bytes, path: bytes, query: bytes | None, host: bytes, scheme: bytes, who: bytes, values: bytes
+) -> str:
+    """Give the name of a stored answer. No query and an empty query are different URLs (RFC 3986 section 6.2.3)."""
+    asked = b"-" if query is None else b"?" + query
+    return hashlib.sha256(joined(scope, path, asked, host, scheme, who, values)).hexdigest()
+
+
+def _facts(section: FieldSection, plan: CachePlan, anonymous: bool) -> _Facts:
+    """Depends on the section and few words of the plan: remembered in the section under those."""
+    memory = ("cache", plan.names, plan.shared, anonymous)
+    facts: _Facts | None = section.derived.get(memory)
+    if facts is None:
+        facts = section.derived[memory] = _read_facts(section, plan, anonymous)
+    return facts
+
+
+def _read_facts(section: FieldSection, plan: CachePlan, anonymous: bool) -> _Facts:
+    said = caching.request_directives(section)
+    values = b""
+    if plan.names:  # absent and empty are different values
+        values = joined(*(joined(*section.index.get(name, ())) for name in plan.names))
+    return _Facts(
+        bypass="no-store" if b"no-store" in said else _unkeyed(section, plan, anonymous),
+        values=values,
+        no_cache=b"no-cache" in said,
+        max_age_s=caching.delta_s(said.get(b"max-age")),
+        min_fresh_s=caching.delta_s(said.get(b"min-fresh")) or 0,
+        only_if_cached=b"only-if-cached" in said,
+        conditional=conditional.is_conditional(section),
+    )
+
+
+def _unkeyed(section: FieldSection, plan: CachePlan, anonymous: bool) -> str | None:
+    """Name what the origin would see, may answer by, and the key does not hold."""
+    index = section.index
+    if b"range" in index:
+        return "range"
+    if b"if-match" in index or b"if-unmodified-since" in index:
+        return "precondition"
+    if any(name in index and name not in plan.names for name in _OVERRIDES):
+        return "override"
+    if plan.shared:
+        return None
+    if b"cookie" in index and b"cookie" not in plan.names:
+        return "cookie"
+    if anonymous and b"authorization" in index and b"authorization" not in plan.names:
+        return "authorization"
+    if anonymous and b"x-api-key" in index and b"x-api-key" not in plan.names:
+        return "authorization"
+    return None

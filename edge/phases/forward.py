@@ -1,0 +1,173 @@
+"""The request that goes to the origin: its head, its body within the route's bound, and whether it may be sent again.
+
+In:    the exchange after authentication; the target.
+Out:   UpstreamRequest; GatewayError body-too-large.
+Laws:  1. The path is the normalised one, rewritten; the query goes on byte for byte. 2. What a client says in the
+       gateway's name (X-Vantage-*, X-Request-Id, Forwarded family) never passes. 3. The credential is not forwarded
+       unless the route says so. 4. Another attempt only as the error allows, never once a streamed body was read.
+Not here: end-to-end fields (edge.http.headers), sending (edge.net.upstream), candidates (phases.balance).
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Final
+
+from edge.errors import GatewayError, Retry, Source
+from edge.exchange import NOTHING, Exchange, Principal
+from edge.http import forwarded, headers, writer
+from edge.http.messages import Body, Reply
+from edge.ports import UpstreamRequest, UpstreamResponse
+from edge.snapshot import Route, Target, Tenant
+
+PRINCIPAL_VERSION: Final = 1
+# RFC 9110 section 9.2.2.
+IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"})
+
+_OURS: Final = frozenset({b"x-request-id"})
+_CONDITIONS: Final = frozenset({b"if-none-match", b"if-modified-since"})
+# What is left out, by what carried the credential: made once, because headers remembers lines by these sets.
+_DROPS: Final = {
+    consumed: (_OURS | consumed, _OURS | consumed | _CONDITIONS)
+    for consumed in (NOTHING, frozenset({b"x-api-key"}), frozenset({b"authorization"}))
+}
+
+
+class Upload:
+    """A streamed request body, counted against the route's bound, that knows whether any of it is gone.
+
+    close() before the first read does nothing: another attempt may still read it, and who made the body ends it.
+    """
+
+    __slots__ = ("_body", "_left", "length", "started")
+
+    def __init__(self, body: Body, bytes_max: int) -> None:
+        self._body = body
+        self._left = bytes_max
+        self.length = body.length
+        self.started = False
+
+    def read(self) -> bytes:
+        self.started = True
+        piece = self._body.read()
+        self._left -= len(piece)
+        if self._left < 0:
+            raise too_large()
+        return piece
+
+    def close(self) -> None:
+        if self.started:
+            self._body.close()
+
+
+def upload(exchange: Exchange, route: Route) -> bytes | Upload | None:
+    """Give the body to send. Raises GatewayError(body-too-large) when its announced or known length is too much."""
+    body = exchange.body
+    if body is None:
+        return None
+    length = len(body) if isinstance(body, bytes) else body.length
+    if length is not None and length > route.body_bytes_max:
+        raise too_large()
+    return body if isinstance(body, bytes) else Upload(body, route.body_bytes_max)
+
+
+def too_large() -> GatewayError:
+    return GatewayError(
+        "body-too-large", "The request body is larger than this route allows.", source=Source.DOWNSTREAM, close=True
+    )
+
+
+def request(
+    exchange: Exchange, tenant: Tenant, route: Route, target: Target, body: bytes | Body | None, fresh: bool
+) -> UpstreamRequest:
+    """Compose one attempt. Complexity: look-ups and one join for a header block seen before."""
+    head = exchange.head
+    section = head.section
+    match = exchange.match
+    assert match is not None
+    path = target.base_path + match.forward_path if target.base_path else match.forward_path
+    if head.query is not None:
+        path = b"%b?%b" % (path, head.query)
+    named = section.index.get(b"host")
+    asked_host = named[0] if named is not None else head.host
+    consumed = NOTHING if route.forward_credential else exchange.consumed
+    drop = _DROPS[consumed][exchange.cache_key is not None]  # to keep an answer, all of it is wanted
+    extra = b"%b%b%bX-Request-Id: %b\r\n" % (
+        forwarded.lines(exchange.client_ip, exchange.scheme, asked_host, head.version),
+        tenant.tenant_line,
+        _principal_line(exchange),
+        exchange.request_id,
+    )
+    length = 0 if body is None else len(body) if isinstance(body, bytes) else body.length
+    origin = route.origin
+    return UpstreamRequest(
+        tenant.id,
+        target.id,
+        target.url,
+        head.method,
+        writer.request_head(
+            head.method,
+            path,
+            asked_host if route.preserve_host else target.authority,
+            headers.request_lines(section, drop),
+            extra,
+            length,
+        ),
+        body,
+        origin.connect_timeout_s,
+        origin.timeout_s,
+        origin.idle_timeout_s,
+        fresh,
+    )
+
+
+def may_retry(exchange: Exchange, error: GatewayError, target: Target, body: bytes | Upload | None) -> bool:
+    """Whether another attempt, at `target`, is safe and worth it.
+
+    Safe: nothing was sent, or a kept connection closed under an idempotent request. Not worth it: waiting out the same
+    target's timeout again.
+    """
+    if isinstance(body, Upload) and body.started:
+        return False
+    if error.retry is Retry.NOTHING_SENT:
+        return target is not exchange.target or error.problem.slug != "origin-timeout"
+    return error.retry is Retry.REUSED_CONNECTION and exchange.head.method in IDEMPOTENT
+
+
+def reply(route: Route, response: UpstreamResponse) -> Reply:
+    """Turn the origin's answer into ours: end-to-end lines, the body as it comes."""
+    head = response.head
+    return Reply(
+        head.status,
+        head.reason,
+        headers.response_lines(head.section, route.response_drop),
+        response.body,
+        head.announced_length,
+    )
+
+
+def principal_value(principal: Principal) -> bytes:
+    """Give X-Vantage-Principal: compact JSON in ASCII, version first."""
+    members: dict[str, object] = {"v": PRINCIPAL_VERSION, "kind": principal.kind, "sub": principal.subject}
+    if principal.scopes:
+        members["scopes"] = principal.scopes
+    if principal.org_id is not None:
+        members["org"] = principal.org_id
+    if principal.role is not None:
+        members["role"] = principal.role
+    return json.dumps(members, separators=(",", ":")).encode("ascii")
+
+
+def _principal_line(exchange: Exchange) -> bytes:
+    """Remembered in the section for the principal of the equal request before."""
+    principal = exchange.principal
+    if principal is None:
+        return b""
+    derived = exchange.head.section.derived
+    kept = derived.get("principal-line")
+    if kept is not None and kept[0] is principal:
+        line: bytes = kept[1]
+        return line
+    line = b"X-Vantage-Principal: %b\r\n" % principal_value(principal)
+    derived["principal-line"] = (principal, line)
+    return line

@@ -1,0 +1,229 @@
+"""How often a caller may ask: which policies apply to whom, the arithmetic of both algorithms, what the client is told.
+
+In:    the route's policies, the principal, the client's address; the counters' verdicts.
+Out:   exchange.verdicts; GatewayError quota-exceeded; RateLimit fields.
+Laws:  1. All policies of a request are decided together, all or nothing; a refused request costs nothing. 2. A missing
+       identifier goes to a bucket that all such callers share: never past the limit. 3. IPv6 clients count by /64.
+       4. A shadow policy never refuses and is never shown. 5. The arithmetic is pure and small, so that Redis scripts
+       can mirror it and be compared with it.
+Not here: where counts live (edge.store.counters).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+from contracts.snapshot import PolicyConfig
+from edge.errors import GatewayError, Source
+from edge.exchange import Exchange
+from edge.ports import Check, Counters, Verdict
+from edge.snapshot import Route, joined
+
+ANONYMOUS: Final = b""
+"""The identifier of whoever has none: one bucket for all of them."""
+_UNVARYING: Final = frozenset({"tenant", "route"})
+
+# --- The arithmetic -------------------------------------------------------------------------------------------------
+
+
+class Bucket(NamedTuple):
+    """A bucket's state: `level` cells are in use at wall or monotonic time `at`; it drains at the policy's rate."""
+
+    level: float
+    at: float
+
+
+class Window(NamedTuple):
+    """Two cells of a sliding window: counts of window `number` and of the one before."""
+
+    number: int
+    current: int
+    previous: int
+
+
+class Decision(NamedTuple):
+    """`reset_s`: until the full quota is back. `retry_after_s`: until the same question could be allowed, else 0."""
+
+    allowed: bool
+    remaining: int
+    reset_s: float
+    retry_after_s: float
+
+
+def gcra(state: Bucket | None, now: float, rate: float, burst: int, cost: int = 1) -> tuple[Decision, Bucket]:
+    """Decide by the Generic Cell Rate Algorithm in its leaky-bucket form (ITU-T I.371 annex A): a bucket of `burst`
+    cells that drains `rate` cells a second; allowed when `cost` more cells fit.
+
+    The leaky-bucket form and not the arrival-time form: seconds since 1970 in a double are too coarse to add
+    microseconds to. None is an empty bucket. A clock that steps back drains nothing.
+    """
+    level, at = state if state is not None else (0.0, now)
+    elapsed = now - at
+    if elapsed > 0.0:
+        level = max(0.0, level - elapsed * rate)
+        at = now
+    after = level + cost
+    if after <= burst:
+        return Decision(True, int(burst - after), after / rate, 0.0), Bucket(after, at)
+    return Decision(False, max(0, int(burst - level)), level / rate, (after - burst) / rate), Bucket(level, at)
+
+
+def sliding_window(
+    state: Window | None, now: float, limit: int, window_s: int, cost: int = 1
+) -> tuple[Decision, Window]:
+    """Decide by the two-cell counter `current + previous x (1 - elapsed / window)`; windows start at multiples of
+    `window_s` of the caller's clock. None is an empty counter. A clock that steps back stays in the newest window.
+    """
+    number = int(now // window_s)
+    current = previous = 0
+    if state is not None:
+        number = max(number, state.number)
+        if state.number == number:
+            current, previous = state.current, state.previous
+        elif state.number == number - 1:
+            previous = state.current
+    elapsed = min(max(now - number * window_s, 0.0), window_s)
+    used = current + previous * (1.0 - elapsed / window_s)
+    if used + cost <= limit:
+        decision = Decision(True, int(limit - used - cost), 2 * window_s - elapsed, 0.0)
+        return decision, Window(number, current + cost, previous)
+    wait_s = _window_wait(current, previous, elapsed, limit - cost, window_s)
+    reset_s = 2 * window_s - elapsed if current else window_s - elapsed
+    return Decision(False, max(0, int(limit - used)), reset_s, wait_s), Window(number, current, previous)
+
+
+def _window_wait(current: int, previous: int, elapsed: float, room: int, window_s: int) -> float:
+    """Give the seconds until at most `room` are counted, if nothing else is admitted."""
+    if current <= room:  # the previous window has to slide out far enough
+        return window_s * (1.0 - (room - current) / previous) - elapsed
+    return window_s - elapsed + window_s * (1.0 - max(room, 0) / max(current, 1))
+
+
+# --- The phase ------------------------------------------------------------------------------------------------------
+
+
+class Admission:
+    """A route's policies made ready: the checks that never vary, the RateLimit-Policy line, the names for headers."""
+
+    __slots__ = ("checks", "names", "policies", "policy_line", "scopes_vary", "tenant_id", "uses_ip")
+
+    def __init__(self, route: Route, tenant_id: str) -> None:
+        self.tenant_id = tenant_id
+        self.policies = route.policies
+        self.scopes_vary = any(not _UNVARYING.issuperset(policy.scope) for policy in route.policies)
+        self.uses_ip = any("ip" in policy.scope for policy in route.policies)
+        self.checks: tuple[Check, ...] = () if self.scopes_vary else self.checks_for(ANONYMOUS, ANONYMOUS, "")
+        shown = [policy for policy in route.policies if policy.mode == "enforce"]
+        self.names = {policy.id: b'"%b"' % _quoted(policy.name) for policy in shown}
+        items = [b"%b;q=%d;w=%d" % (self.names[policy.id], quota(policy), window_s(policy)) for policy in shown]
+        self.policy_line = b"RateLimit-Policy: %b\r\n" % b", ".join(items) if items else b""
+
+    def checks_for(self, user: bytes, key: bytes, client_ip: str) -> tuple[Check, ...]:
+        known = {"user": user, "key": key, "ip": network(client_ip) if self.uses_ip else b""}
+        return tuple(
+            Check(self.tenant_id, policy, joined(*(known[scope] for scope in policy.scope if scope in known)))
+            for policy in self.policies
+        )
+
+
+def admit(exchange: Exchange, route: Route, counters: Counters) -> None:
+    """Ask all policies of the route at once. Raises GatewayError(quota-exceeded). May block on Redis."""
+    admission: Admission | None = route.admission
+    if admission is None:
+        admission = route.admission = Admission(route, _tenant_id(exchange))
+    verdicts = exchange.verdicts = counters.admit(
+        _varying_checks(exchange, admission) if admission.scopes_vary else admission.checks
+    )
+    for verdict in verdicts:
+        if not verdict.allowed and verdict.policy.mode == "enforce":
+            raise _exceeded(verdicts)
+
+
+def lines(route: Route, verdicts: Sequence[Verdict]) -> bytes:
+    """Give RateLimit-Policy and RateLimit (draft-ietf-httpapi-ratelimit-headers) and the X-RateLimit lines of the
+    policy that is nearest to its end. Empty when only shadow policies spoke.
+    """
+    admission: Admission = route.admission
+    names = admission.names
+    tightest: Verdict | None = None
+    items = []
+    for verdict in verdicts:
+        name = names.get(verdict.policy.id)
+        if name is not None:
+            items.append(b"%b;r=%d;t=%d" % (name, verdict.remaining, math.ceil(verdict.reset_s)))
+            if tightest is None or verdict.remaining < tightest.remaining:
+                tightest = verdict
+    if tightest is None:
+        return b""
+    return b"%bRateLimit: %b\r\nX-RateLimit-Limit: %d\r\nX-RateLimit-Remaining: %d\r\nX-RateLimit-Reset: %d\r\n" % (
+        admission.policy_line, b", ".join(items), quota(tightest.policy), tightest.remaining,
+        math.ceil(tightest.reset_s),
+    )  # fmt: skip
+
+
+def quota(policy: PolicyConfig) -> int:
+    """The most a caller can have at once: what headers call the limit."""
+    return policy.burst if policy.algorithm == "token_bucket" else policy.limit
+
+
+def window_s(policy: PolicyConfig) -> int:
+    """The time in which the quota comes back: a token bucket's is how long it takes to fill."""
+    if policy.algorithm == "token_bucket":
+        return max(1, math.ceil(policy.burst / policy.rate_per_second))
+    return policy.window_s
+
+
+@lru_cache(maxsize=4096)
+def network(client_ip: str) -> bytes:
+    """Give what an address counts as: itself for IPv4, its /64 for IPv6, of which one customer has many addresses."""
+    if ":" not in client_ip:
+        return client_ip.encode("ascii")
+    address = ipaddress.IPv6Address(client_ip.partition("%")[0])
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped).encode("ascii")
+    return address.packed[:8]
+
+
+def _varying_checks(exchange: Exchange, admission: Admission) -> tuple[Check, ...]:
+    """Build the checks of this caller, or take those of the equal request before: same fields, route and principal."""
+    principal = exchange.principal
+    client_ip = exchange.client_ip if admission.uses_ip else ""
+    derived = exchange.head.section.derived
+    kept = derived.get("ratelimit")
+    if kept is not None and kept[0] is admission and kept[1] is principal and kept[2] == client_ip:
+        checks: tuple[Check, ...] = kept[3]
+        return checks
+    subject = principal.subject.encode("utf-8") if principal is not None else ANONYMOUS
+    is_key = principal is not None and principal.kind == "key"
+    checks = admission.checks_for(ANONYMOUS if is_key else subject, subject if is_key else ANONYMOUS, client_ip)
+    derived["ratelimit"] = (admission, principal, client_ip, checks)
+    return checks
+
+
+def _exceeded(verdicts: Sequence[Verdict]) -> GatewayError:
+    refused = [verdict for verdict in verdicts if not verdict.allowed and verdict.policy.mode == "enforce"]
+    wait_s = max(1, math.ceil(max(verdict.retry_after_s for verdict in refused)))
+    names = [verdict.policy.name for verdict in refused]
+    return GatewayError(
+        "quota-exceeded",
+        f"Too many requests: try again in {wait_s} s.",
+        internal=f"policies={','.join(names)}",
+        source=Source.DOWNSTREAM,
+        fields=((b"Retry-After", b"%d" % wait_s),),
+        members={"violated-policies": names},
+    )
+
+
+def _quoted(name: str) -> bytes:
+    """Write a name inside an sf-string (RFC 9651 section 3.3.3): printable ASCII only."""
+    ascii_only = "".join(character if " " <= character <= "~" else "_" for character in name)
+    return ascii_only.replace("\\", "\\\\").replace('"', '\\"').encode("ascii")
+
+
+def _tenant_id(exchange: Exchange) -> str:
+    assert exchange.tenant is not None
+    return exchange.tenant.id

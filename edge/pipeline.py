@@ -1,0 +1,142 @@
+"""THE LIFE OF A REQUEST, readable aloud. The order of the phases lives here and nowhere else.
+
+In:    an Exchange from the downstream connection, and how to write its Reply.
+Out:   exactly one answer written, exactly one record made.
+Laws:  1. Every error becomes a problem, unless the reply has begun: then the connection must be cut. 2. Whatever
+       happens, the exchange is recorded. 3. Authentication and limits come before memory and origin. 4. Time is
+       taken here: phases do not measure themselves. 5. A body that came from an origin is consumed by `write` or
+       closed here.
+Not here: any decision (phases), any socket (edge.net).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from edge.errors import ClientGone, GatewayError, Retry
+from edge.exchange import Exchange
+from edge.http.messages import Reply
+from edge.phases import auth, balance, cache, forward, ratelimit, reply, route, tenant
+from edge.ports import Ports, UpstreamResponse
+from edge.snapshot import Route, Tenant
+
+Write = Callable[[Reply], None]
+
+
+class Pipeline:
+    """One per worker. Holds what phases remember between requests; blocks only where ports do."""
+
+    def __init__(self, ports: Ports) -> None:
+        self._ports = ports
+        self._mono = ports.clock.mono
+        self._authenticator = auth.Authenticator(ports.keys, ports.sessions)
+        self._balancer = balance.Balancer(ports.health)
+        self._bulkhead = tenant.Bulkhead()
+
+    def serve(self, exchange: Exchange, write: Write) -> None:
+        """Answer one request by one call of `write`, which returns when the last byte is out.
+
+        Raises what broke the reply after it had begun (GatewayError, or a bug): the connection must be cut. A client
+        that left is not an error. Blocks as long as the exchange lives.
+        """
+        try:
+            self._serve(exchange, write)
+        except ClientGone:
+            exchange.client_gone = True
+        except GatewayError as error:
+            exchange.error = error
+            if exchange.started_reply:
+                raise
+            self._write_problem(exchange, error, write)
+        except Exception as error:
+            exchange.error = reply.bug(error)
+            if exchange.started_reply:
+                raise
+            self._write_problem(exchange, exchange.error, write)
+        finally:
+            exchange.finished_mono = self._mono()
+            if exchange.upstream_first_mono:
+                exchange.upstream_last_mono = exchange.finished_mono
+            self._ports.recorder.record(exchange)
+
+    def refuse(self, error: GatewayError, client_ip: str, request_id: bytes) -> Reply:
+        """Give the answer to bytes that never became a request, and record them."""
+        self._ports.recorder.refused(error, client_ip, request_id)
+        return reply.refused(error, request_id)
+
+    def _serve(self, exchange: Exchange, write: Write) -> None:
+        owner = tenant.identify(exchange, self._ports.config)
+        self._bulkhead.enter(owner)
+        try:
+            made = exchange.reply = self._answer(exchange, owner)
+            reply.finish(exchange, made, reply.VIA + self._lines(exchange), self._mono())
+            exchange.writing = True
+            write(made)
+        finally:
+            self._bulkhead.leave(owner)
+
+    def _answer(self, exchange: Exchange, owner: Tenant) -> Reply:
+        ports = self._ports
+        chosen = route.match(exchange, owner)
+        if chosen.auth_mode != "public":
+            self._authenticator.authenticate(exchange, owner, chosen)
+            auth.authorise(exchange, owner, chosen)
+        if chosen.policies:
+            ratelimit.admit(exchange, chosen, ports.counters)
+        plan = chosen.cache
+        if plan is None:
+            return forward.reply(chosen, self._send(exchange, owner, chosen))
+        stored = cache.lookup(exchange, chosen, plan, ports.cache)
+        if stored is not None:
+            return stored
+        response = self._send(exchange, owner, chosen)
+        made = forward.reply(chosen, response)
+        exchange.reply = made
+        cache.store(exchange, plan, response, made, ports.cache)
+        return made
+
+    def _send(self, exchange: Exchange, owner: Tenant, chosen: Route) -> UpstreamResponse:
+        """Try candidates until one answers, an error forbids another attempt, or candidates run out."""
+        body = forward.upload(exchange, chosen)
+        exchange.origin = chosen.origin
+        failure: GatewayError | None = None
+        for target in self._balancer.candidates(owner, chosen.origin):
+            if failure is not None and not forward.may_retry(exchange, failure, target, body):
+                break
+            exchange.target = target
+            exchange.attempts += 1
+            fresh = failure is not None and failure.retry is Retry.REUSED_CONNECTION
+            attempt = forward.request(exchange, owner, chosen, target, body, fresh)
+            if failure is None:
+                exchange.upstream_start_mono = self._mono()
+            try:
+                response = self._ports.upstream.send(attempt)
+            except GatewayError as error:
+                failure = error
+                exchange.upstream_last_mono = self._mono()
+            else:
+                exchange.upstream_first_mono = self._mono()
+                return response
+        assert failure is not None
+        raise failure
+
+    def _lines(self, exchange: Exchange) -> bytes:
+        """Give the header lines that phases owe to the answer, whichever it is."""
+        lines = b""
+        if exchange.verdicts and exchange.route is not None:
+            lines = ratelimit.lines(exchange.route, exchange.verdicts)
+        if exchange.cache_result is not None:
+            lines += cache.lines(exchange)
+        return lines
+
+    def _write_problem(self, exchange: Exchange, error: GatewayError, write: Write) -> None:
+        """Answer with the problem in place of whatever reply was in the making."""
+        made = exchange.reply
+        if made is not None and not exchange.writing and not isinstance(made.body, bytes):
+            made.body.close()
+        exchange.reply = made = reply.problem(error, exchange.request_id)
+        reply.finish(exchange, made, self._lines(exchange), self._mono())
+        try:
+            write(made)
+        except ClientGone:
+            exchange.client_gone = True

@@ -1,0 +1,338 @@
+"""A tenant's snapshot compiled for reading: everything that can be decided once per version is decided here.
+
+In:    contracts.snapshot.Snapshot, already validated by the control plane.
+Out:   Tenant with its routes, origins and targets; `Tenant.resolve` finds the routes of a path.
+Laws:  1. Nothing changes after compiling, except memories of pure functions (`paths`, `admission`) and the `meter`
+       slots, which telemetry owns. 2. Finding a route costs the same at 10 routes and at 1,000: a trie over path
+       segments, then one bounded memory of raw paths. 3. A snapshot that does not compile raises SnapshotError.
+Not here: what a request may do with a route (phases), loading and swapping (edge.store.config_feed).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from operator import attrgetter
+from typing import Any, Final
+
+import msgspec
+
+from contracts import bounds
+from contracts.addresses import AddressError, parse_origin_url
+from contracts.patterns import Capture, Literal, Pattern, PatternError, Rest, normalise_path, parse_pattern
+from contracts.snapshot import CacheConfig, OriginConfig, RouteConfig, Snapshot, SnapshotError, TargetConfig
+
+PATHS_MAX: Final = 2_048
+"""Raw paths a tenant's version remembers; beyond it the memory starts over."""
+PATH_BYTES_REMEMBERED_MAX: Final = 512
+
+_METHODS: Final = frozenset(method.encode("ascii") for method in bounds.METHODS)
+# Ours on every answer; an origin's copy would be a second, different one.
+_OURS: Final = frozenset({b"x-request-id"})
+_OURS_LIMITED: Final = frozenset({
+    b"ratelimit", b"ratelimit-policy", b"x-ratelimit-limit", b"x-ratelimit-remaining", b"x-ratelimit-reset",
+})  # fmt: skip
+_OURS_CACHED: Final = frozenset({b"x-cache"})
+_AGE: Final = frozenset({b"age"})
+
+
+class Target:
+    """One address of an origin. `url`: scheme, host and port, as the upstream pool wants it; `base_path` goes before
+    every path; `authority` is the Host line's value."""
+
+    __slots__ = ("authority", "base_path", "id", "url", "weight")
+
+    def __init__(self, config: TargetConfig) -> None:
+        try:
+            parsed = parse_origin_url(config.url)
+        except AddressError as error:
+            raise SnapshotError(f"target {config.id}: {error}") from None
+        self.id = config.id
+        self.weight = config.weight
+        self.authority = parsed.authority.encode("ascii")
+        self.base_path = parsed.base_path.encode("ascii")
+        self.url = f"{parsed.scheme}://{parsed.authority}"
+
+    def __repr__(self) -> str:
+        return f"<Target {self.url} weight={self.weight}>"
+
+
+class Origin:
+    """`shape` changes when, and only when, what a balancer remembers of the origin loses its meaning."""
+
+    __slots__ = ("connect_timeout_s", "id", "idle_timeout_s", "name", "shape", "targets", "timeout_s")
+
+    def __init__(self, config: OriginConfig) -> None:
+        if not config.targets:
+            raise SnapshotError(f"origin {config.id} has no target")
+        self.id = config.id
+        self.name = config.name
+        self.targets = tuple(Target(target) for target in config.targets)
+        self.connect_timeout_s = config.connect_timeout_s
+        self.timeout_s = config.timeout_s
+        self.idle_timeout_s = config.idle_timeout_s
+        self.shape = tuple((target.id, target.weight) for target in self.targets)
+
+    def __repr__(self) -> str:
+        return f"<Origin {self.name} {len(self.targets)} targets>"
+
+
+class CachePlan:
+    """How a route's answers are kept. `scope` starts every key: tenant, route and epoch, length-prefixed."""
+
+    __slots__ = ("epoch", "keys", "names", "pattern", "scope", "shared", "stored_drop", "ttl_s")
+
+    def __init__(self, config: CacheConfig, scope: bytes, epoch: str, response_drop: frozenset[bytes]) -> None:
+        self.ttl_s = config.ttl_s
+        self.pattern = config.key_pattern
+        self.names = tuple(name.lower().encode("ascii") for name in config.key_headers) if self.by_headers else ()
+        self.shared = config.shared
+        self.epoch = epoch
+        self.scope = scope
+        self.stored_drop = response_drop | _AGE
+        self.keys: dict[Any, Any] = {}
+        """Memory of phases.cache: key parts to the finished key; bounded there."""
+
+    @property
+    def by_query(self) -> bool:
+        return self.pattern != "path"
+
+    @property
+    def by_headers(self) -> bool:
+        return self.pattern == "path+query+headers"
+
+
+class Route:
+    """One route with all that does not depend on the request. `order`: its rank in the tenant, 0 wins first."""
+
+    __slots__ = (
+        "admission", "any_user", "auth_mode", "body_bytes_max", "cache", "forward_credential", "id", "meter", "methods",
+        "order", "origin", "pattern", "policies", "preserve_host", "required_scopes", "response_drop", "strip_prefix",
+    )  # fmt: skip
+
+    def __init__(self, config: RouteConfig, pattern: Pattern, origin: Origin, order: int, tenant_id: str) -> None:
+        self.id = config.id
+        self.pattern = pattern
+        self.order = order
+        self.origin = origin
+        self.auth_mode = config.auth_mode
+        self.methods = _methods(config)
+        self.required_scopes = config.required_scopes
+        self.any_user = config.any_user
+        self.policies = config.policies
+        self.strip_prefix = (config.strip_prefix or "").rstrip("/").encode("ascii")
+        self.forward_credential = config.forward_credential
+        self.preserve_host = config.preserve_host
+        self.body_bytes_max = config.body_bytes_max
+        self.response_drop = _OURS | (_OURS_LIMITED if config.policies else frozenset())
+        self.cache: CachePlan | None = None
+        if config.cache is not None:
+            self.response_drop |= _OURS_CACHED
+            epoch = _epoch(config, origin)
+            scope = joined(tenant_id.encode(), config.id.encode(), epoch.encode())
+            self.cache = CachePlan(config.cache, scope, epoch, self.response_drop)
+        self.admission: Any = None
+        """Memory of phases.ratelimit: the plan made of `policies`."""
+        self.meter: Any = None
+        """Owned by edge.telemetry."""
+
+    def allows(self, method: bytes) -> bool:
+        return self.methods is None or method in self.methods
+
+    def rewritten(self, path: bytes) -> bytes:
+        """Take strip_prefix off, at a segment's end only."""
+        prefix = self.strip_prefix
+        if not prefix or not path.startswith(prefix):
+            return path
+        rest = path[len(prefix) :]
+        if not rest:
+            return b"/"
+        return rest if rest[:1] == b"/" else path
+
+    def __repr__(self) -> str:
+        return f"<Route {self.pattern.text} {self.auth_mode}>"
+
+
+class Match:
+    """A route found for a path: the path that goes to the origin, and what the pattern captured (name, value)."""
+
+    __slots__ = ("captures", "forward_path", "path", "route")
+
+    def __init__(self, route: Route, path: bytes) -> None:
+        self.route = route
+        self.path = path
+        self.forward_path = route.rewritten(path)
+        self.captures = tuple(
+            (segment.name, value)
+            for segment, value in zip(route.pattern.segments, path[1:].split(b"/"), strict=False)
+            if isinstance(segment, Capture)
+        )
+
+
+class Resolved:
+    """All routes whose pattern fits a path, best first, and the choice for each method asked so far."""
+
+    __slots__ = ("by_method", "path", "routes")
+
+    def __init__(self, path: bytes, routes: list[Route]) -> None:
+        self.path = path
+        self.routes = routes
+        self.by_method: dict[bytes, Match] = {}
+
+    def choose(self, method: bytes) -> Match | None:
+        """Give the best route that allows the method; a route that allows GET allows HEAD."""
+        for route in self.routes:
+            if route.allows(method):
+                match = Match(route, self.path)
+                if method in _METHODS:  # others are the client's invention: unbounded
+                    self.by_method[method] = match
+                return match
+        return None
+
+    @property
+    def methods(self) -> tuple[bytes, ...]:
+        """For Allow (RFC 9110 section 10.2.1); asked only when no route allows the method, so each names its own."""
+        allowed = frozenset[bytes]().union(*(route.methods or () for route in self.routes))
+        return tuple(method for method in (m.encode("ascii") for m in bounds.METHODS) if method in allowed)
+
+
+class _Node:
+    __slots__ = ("capture", "exact", "literals", "rest")
+
+    def __init__(self) -> None:
+        self.literals: dict[bytes, _Node] = {}
+        self.capture: _Node | None = None
+        self.exact: list[Route] = []
+        self.rest: list[Route] = []
+
+
+class Tenant:
+    """One version of one tenant's configuration."""
+
+    __slots__ = ("challenge", "config", "id", "in_flight_max", "meter", "origins", "paths", "routes", "subdomain",
+                 "suspended", "tenant_line", "trie", "version")  # fmt: skip
+
+    def __init__(self, snapshot: Snapshot, origins: dict[str, Origin], routes: tuple[Route, ...]) -> None:
+        self.config = snapshot.tenant
+        self.id = snapshot.tenant.id
+        self.subdomain = snapshot.tenant.subdomain
+        self.version = snapshot.version
+        self.suspended = snapshot.tenant.status != "active"
+        self.in_flight_max = snapshot.tenant.in_flight_max
+        self.origins = origins
+        self.routes = routes
+        """In the order in which they win."""
+        self.challenge = b'Bearer realm="%b"' % self.subdomain.encode("ascii")
+        self.tenant_line = b"X-Vantage-Tenant: %b\r\n" % self.id.encode("ascii")
+        self.trie = _Node()
+        for route in routes:
+            _plant(self.trie, route)
+        self.paths: dict[bytes, Resolved] = {}
+        """Raw path to what it resolves to; bounded by PATHS_MAX."""
+        self.meter: Any = None
+        """Owned by edge.telemetry."""
+
+    def resolve(self, raw_path: bytes) -> Resolved:
+        """Normalise a path and find its routes; only paths that have some are remembered. Raises patterns.PathError.
+
+        Complexity: nodes of the trie that fit, whatever the number of routes; one look-up for a path seen before.
+        """
+        found = self.paths.get(raw_path)
+        if found is None:
+            path = normalise_path(raw_path)
+            found = Resolved(path, _search(self.trie, path[1:].split(b"/")))
+            if found.routes and len(raw_path) <= PATH_BYTES_REMEMBERED_MAX:
+                if len(self.paths) >= PATHS_MAX:
+                    self.paths.clear()
+                self.paths[raw_path] = found
+        return found
+
+    def __repr__(self) -> str:
+        return f"<Tenant {self.subdomain} version={self.version} {len(self.routes)} routes>"
+
+
+def compile_snapshot(snapshot: Snapshot) -> Tenant:
+    """Raises SnapshotError naming the route, origin or target that does not compile."""
+    origins = {config.id: Origin(config) for config in snapshot.origins}
+    ranked = []
+    for position, config in enumerate(snapshot.routes):
+        try:
+            pattern = parse_pattern(config.path_pattern)
+        except PatternError as error:
+            raise SnapshotError(f"route {config.id}: path_pattern {error}") from None
+        if config.origin_id not in origins:
+            raise SnapshotError(f"route {config.id}: origin {config.origin_id} is not in the snapshot")
+        ranked.append((pattern.rank(config.priority, position), config, pattern))
+    ranked.sort(key=lambda item: item[0])
+    routes = tuple(
+        Route(config, pattern, origins[config.origin_id], order, snapshot.tenant.id)
+        for order, (_, config, pattern) in enumerate(ranked)
+    )
+    return Tenant(snapshot, origins, routes)
+
+
+def joined(*parts: bytes) -> bytes:
+    """Join parts so that no two different lists of parts give the same bytes: each is preceded by its length."""
+    return b"".join([b"%d:%b" % (len(part), part) for part in parts])
+
+
+def _methods(config: RouteConfig) -> frozenset[bytes] | None:
+    if not config.methods:
+        return None
+    methods = {method.encode("ascii") for method in config.methods}
+    if b"GET" in methods:
+        methods.add(b"HEAD")
+    return frozenset(methods)
+
+
+def _epoch(config: RouteConfig, origin: Origin) -> str:
+    """Give a digest of all that makes a stored answer right; a change of anything else keeps what is stored."""
+    concerns = (
+        config.cache, config.auth_mode, config.any_user, config.strip_prefix, config.forward_credential,
+        config.preserve_host, [(target.url, target.base_path.decode()) for target in origin.targets],
+    )  # fmt: skip
+    return hashlib.sha256(msgspec.json.encode(concerns, order="deterministic")).hexdigest()[:16]
+
+
+def _plant(root: _Node, route: Route) -> None:
+    node = root
+    for segment in route.pattern.segments:
+        if isinstance(segment, Rest):
+            _append(node.rest, route)
+            return
+        if isinstance(segment, Literal):
+            node = node.literals.setdefault(segment.text.encode("ascii"), _Node())
+        else:
+            if node.capture is None:
+                node.capture = _Node()
+            node = node.capture
+    _append(node.exact, route)
+
+
+def _append(routes: list[Route], route: Route) -> None:
+    """Routes come best first: one whose methods an equal pattern already takes can never win."""
+    for earlier in routes:
+        if earlier.methods is None or (route.methods is not None and route.methods <= earlier.methods):
+            return
+    routes.append(route)
+
+
+def _search(root: _Node, segments: list[bytes]) -> list[Route]:
+    found: list[Route] = []
+    level = [root]
+    for segment in segments:
+        following = []
+        for node in level:
+            found += node.rest
+            child = node.literals.get(segment)
+            if child is not None:
+                following.append(child)
+            if node.capture is not None and segment:
+                following.append(node.capture)
+        level = following
+        if not level:
+            break
+    for node in level:
+        found += node.exact
+        found += node.rest
+    found.sort(key=attrgetter("order"))
+    return found
