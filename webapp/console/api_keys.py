@@ -2,8 +2,9 @@
 
 In:    forms and the path.
 Out:   pages; writes through services.api_keys.
-Laws:  1. A new key is in the answer to the form that made it and nowhere else: not in a URL, a cookie, a toast or a log.
-       2. The same form sent twice (a reload) makes no second key and shows nothing again. 3. Revoking asks for the name.
+Laws:  1. A new key is in the answer to the form that made it and nowhere else: in no URL, cookie, toast or log.
+       2. The same form sent twice (a reload) makes no second key and shows nothing again. 3. Revoking asks for the
+       name.
 Not here: the key's format (contracts.apikey), who may write (services).
 """
 
@@ -18,7 +19,7 @@ from flask import Response, request, session, url_for
 from pydantic import SecretStr
 from werkzeug.wrappers import Response as AnyResponse
 
-from webapp.console.access import blueprint, visit
+from webapp.console.access import reads, visit, writes
 from webapp.console.curl import curl_for_route
 from webapp.console.forms import Form, without_nones
 from webapp.console.rendering import go, page, wants_fragment
@@ -33,19 +34,19 @@ _CONTROLS: Final = {"name": "name", "scopes": "scopes", "expires_at": "expires_o
 _FORMS_KEPT: Final = 20
 
 
-@blueprint.get("/t/<subdomain>/keys", endpoint="api_keys_index")
+@reads("/keys", "api_keys_index")
 def index() -> Response:
     found = api_keys.page(visit().actor, ApiKeyQuery(cursor=request.args.get("cursor")))
     return page("console/api_keys/index.html", items=found.items, next_cursor=found.next_cursor)
 
 
-@blueprint.get("/t/<subdomain>/keys/new", endpoint="api_keys_new")
+@reads("/keys/new", "api_keys_new")
 def new() -> Response:
     require_admin(visit().actor)
     return _editor(Form({"mode": "live", "expires_in": "never", "form_id": secrets.token_urlsafe(12)}))
 
 
-@blueprint.post("/t/<subdomain>/keys/new", endpoint="api_keys_create")
+@writes("/keys/new", "api_keys_create")
 def create() -> AnyResponse:
     form = Form(request.form)
     if _was_sent(form):
@@ -73,13 +74,13 @@ def create() -> AnyResponse:
     return answer
 
 
-@blueprint.get("/t/<subdomain>/keys/import", endpoint="api_keys_import")
+@reads("/keys/import", "api_keys_import")
 def ask_import() -> Response:
     require_admin(visit().actor)
     return _editor(Form({"expires_in": "never"}), importing=True)
 
 
-@blueprint.post("/t/<subdomain>/keys/import", endpoint="api_keys_take_over")
+@writes("/keys/import", "api_keys_take_over")
 def take_over() -> AnyResponse:
     form = Form({name: request.form.getlist(name) for name in request.form if name != "key"})
     secret = SecretStr(request.form.get("key", "").strip())
@@ -94,13 +95,13 @@ def take_over() -> AnyResponse:
     return go(_list(), f"Key {written.view.name} imported", live_note(written.receipt))
 
 
-@blueprint.get("/t/<subdomain>/keys/<uuid:key_id>/revoke", endpoint="api_keys_revoke")
+@reads("/keys/<uuid:key_id>/revoke", "api_keys_revoke")
 def ask_revoke(key_id: UUID) -> Response:
     require_admin(visit().actor)
     return _ask(api_keys.get(visit().actor, key_id), Form())
 
 
-@blueprint.post("/t/<subdomain>/keys/<uuid:key_id>/revoke", endpoint="api_keys_end")
+@writes("/keys/<uuid:key_id>/revoke", "api_keys_end")
 def revoke(key_id: UUID) -> AnyResponse:
     require_admin(visit().actor)
     form = Form(request.form)
@@ -108,9 +109,7 @@ def revoke(key_id: UUID) -> AnyResponse:
     if form.value("typed_name").strip() != key.name:
         form.refuse("typed_name", "This is not the key's name")
         return _ask(key, form, 422)
-    written = submitted(
-        form, {}, lambda: None, lambda _: api_keys.revoke(visit().actor, key_id)
-    )
+    written = submitted(form, {}, lambda: None, lambda _: api_keys.revoke(visit().actor, key_id))
     if written is None:
         return _ask(key, form, 422)
     return go(_list(), f"Key {key.name} revoked", live_note(written.receipt))

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from flask import Response, request
 
-from webapp.console.access import blueprint, visit
+from webapp.console.access import reads, visit, writes
 from webapp.console.forms import Form
 from webapp.console.rendering import exact, page
 from webapp.console.routes import all_routes
@@ -23,17 +23,15 @@ from webapp.services import cache
 _CONTROLS: Final = {"route_id": "route_id", "url": "url"}
 
 
-@blueprint.get("/t/<subdomain>/cache", endpoint="cache_index")
+@reads("/cache", "cache_index")
 def index() -> Response:
     return _page(Form({"purge": "route"}))
 
 
-@blueprint.post("/t/<subdomain>/cache", endpoint="cache_purge")
+@writes("/cache", "cache_purge")
 def purge() -> Response:
     form = Form(request.form)
-    receipt = submitted(
-        form, _CONTROLS, lambda: _wanted(form), lambda wanted: cache.purge(visit().actor, wanted)
-    )
+    receipt = submitted(form, _CONTROLS, lambda: _wanted(form), lambda wanted: cache.purge(visit().actor, wanted))
     return _page(form, 422 if receipt is None else 200, receipt)
 
 

@@ -9,6 +9,7 @@ Not here: rules and bounds (webapp.schemas, contracts.bounds), markup (templates
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -68,7 +69,7 @@ class Form:
             number = float(text)
         except ValueError:
             number = float("nan")
-        if number != number or number in (float("inf"), float("-inf")):
+        if not math.isfinite(number):
             self.refuse(name, "must be a number")
             return None
         return number
@@ -79,8 +80,8 @@ class Form:
     def refuse_all(self, problems: Iterable[tuple[str, str]], controls: Mapping[str, str]) -> None:
         """Put a service's messages on the controls.
 
-        `controls` maps the service's field (`rate_limit.burst`, or a parent of it) to a control's name. What fits no control
-        becomes the form's own message, so that nothing said is lost.
+        `controls` maps the service's field (`rate_limit.burst`, or a parent of it) to a control's name. What fits
+        no control becomes the form's own message, so that nothing said is lost.
         """
         for location, message in problems:
             control = _control_of(location, controls)

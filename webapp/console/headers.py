@@ -2,9 +2,9 @@
 
 In:    the Clerk instance's address, whether this is production.
 Out:   headers on the response.
-Laws:  1. No inline script, no inline style, nothing from another host but Clerk's own script and calls to it. 2. Only the
-       sign-in page is looser, as far as Clerk's widget needs. 3. No page is stored.
-Not here: CSRF (webapp.console.guard).
+Laws:  1. No inline script, no inline style, nothing from another host but Clerk's own script and calls to it. 2. Only
+       the sign-in page is looser, as far as Clerk's widget needs. 3. No page is stored.
+Not here: forgery (webapp.auth.console).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from werkzeug.wrappers import Response
+from flask import Response
 
 _FIXED: Final[Mapping[str, str]] = {
     "X-Content-Type-Options": "nosniff",

@@ -13,9 +13,9 @@ from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from flask import Response, request, url_for
-from webapp.console.access import blueprint, visit
 from werkzeug.wrappers import Response as AnyResponse
 
+from webapp.console.access import reads, visit, writes
 from webapp.console.forms import Form, without_nones
 from webapp.console.rendering import counted, go, page
 from webapp.console.writing import live_note, submitted
@@ -69,14 +69,14 @@ def routes_to(origin_id: UUID) -> tuple[RouteView, ...]:
     return routes.page(visit().actor, RouteQuery(origin_id=origin_id, limit=200)).items
 
 
-@blueprint.get("/t/<subdomain>/origins", endpoint="origins_index")
+@reads("/origins", "origins_index")
 def index() -> Response:
     found = origins.page(visit().actor, OriginQuery(cursor=request.args.get("cursor")))
     items = [(origin, health_of(origin)) for origin in found.items]
     return page("console/origins/index.html", items=items, next_cursor=found.next_cursor)
 
 
-@blueprint.get("/t/<subdomain>/origins/<uuid:origin_id>", endpoint="origins_show")
+@reads("/origins/<uuid:origin_id>", "origins_show")
 def show(origin_id: UUID) -> Response:
     origin = origins.get(visit().actor, origin_id)
     return page(
@@ -88,14 +88,14 @@ def show(origin_id: UUID) -> Response:
     )
 
 
-@blueprint.get("/t/<subdomain>/origins/new", endpoint="origins_new")
+@reads("/origins/new", "origins_new")
 def new() -> Response:
     require_admin(visit().actor)
     form = Form({"timeout_seconds": "30", "connect_timeout_seconds": "5"})
     return page("console/origins/edit.html", origin=None, form=form)
 
 
-@blueprint.post("/t/<subdomain>/origins/new", endpoint="origins_create")
+@writes("/origins/new", "origins_create")
 def create() -> AnyResponse:
     form = Form(request.form)
     written = submitted(
@@ -109,14 +109,14 @@ def create() -> AnyResponse:
     return go(_address("origins_index"), f"Origin {written.view.name} created", live_note(written.receipt))
 
 
-@blueprint.get("/t/<subdomain>/origins/<uuid:origin_id>/edit", endpoint="origins_edit")
+@reads("/origins/<uuid:origin_id>/edit", "origins_edit")
 def edit(origin_id: UUID) -> Response:
     require_admin(visit().actor)
     origin = origins.get(visit().actor, origin_id)
     return page("console/origins/edit.html", origin=origin, form=Form(_values(origin)))
 
 
-@blueprint.post("/t/<subdomain>/origins/<uuid:origin_id>/edit", endpoint="origins_update")
+@writes("/origins/<uuid:origin_id>/edit", "origins_update")
 def update(origin_id: UUID) -> AnyResponse:
     form = Form(request.form)
     origin = origins.get(visit().actor, origin_id)
@@ -131,13 +131,13 @@ def update(origin_id: UUID) -> AnyResponse:
     return go(_address("origins_show", origin_id), f"Origin {written.view.name} saved", live_note(written.receipt))
 
 
-@blueprint.get("/t/<subdomain>/origins/<uuid:origin_id>/delete", endpoint="origins_delete")
+@reads("/origins/<uuid:origin_id>/delete", "origins_delete")
 def ask_delete(origin_id: UUID) -> Response:
     require_admin(visit().actor)
     return _ask(origins.get(visit().actor, origin_id), Form())
 
 
-@blueprint.post("/t/<subdomain>/origins/<uuid:origin_id>/delete", endpoint="origins_destroy")
+@writes("/origins/<uuid:origin_id>/delete", "origins_destroy")
 def destroy(origin_id: UUID) -> AnyResponse:
     form = Form(request.form)
     origin = origins.get(visit().actor, origin_id)

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from flask import Response, url_for
 
-from webapp.console.access import blueprint, visit
+from webapp.console.access import reads, visit
 from webapp.console.curl import curl_for_route
 from webapp.console.origins import health_of
 from webapp.console.rendering import counted, page
@@ -50,7 +50,7 @@ def live_state(tenant: TenantView) -> Live:
     return Live(tone, f"{version} live on {current} of {len(edges)} edges")
 
 
-@blueprint.get("/t/<subdomain>/", endpoint="overview")
+@reads("/", "overview")
 def index() -> Response:
     origins, routes = all_origins(), all_routes()
     keys = api_keys.page(visit().actor, ApiKeyQuery(limit=_KEYS_COUNTED_MAX))
@@ -77,7 +77,9 @@ def _tiles(
     cached = sum(bool(route.cache_policy and route.cache_policy.enabled) for route in routes)
     limited = sum(route.rate_limit is not None for route in routes)
     return [
-        _tile("Origins", "server", "origins_index", str(len(origins)), f"{down} down" if down else "none known to be down"),
+        _tile(
+            "Origins", "server", "origins_index", str(len(origins)), f"{down} down" if down else "none known to be down"
+        ),
         _tile("Routes", "route", "routes_index", str(len(routes)), f"{limited} limited, {off} off"),
         _tile("API keys", "key-round", "api_keys_index", f"{active}{'+' if more_keys else ''}", "active"),
         _tile("Cached routes", "database-zap", "cache_index", str(cached), f"of {counted(len(routes), 'route')}"),

@@ -2,8 +2,8 @@
 
 In:    a Form, or a RouteView.
 Out:   a payload for webapp.schemas.route, or the values of the controls; routes in match order.
-Laws:  1. A payload read back from a filled form equals the route it was filled from. 2. What the form cannot show (several
-       policies) it keeps as it is, unless the person chooses another kind of limit.
+Laws:  1. A payload read back from a filled form equals the route it was filled from. 2. What the form cannot show
+       (several policies) it keeps as it is, unless the person chooses another kind of limit.
 Not here: rules (webapp.schemas.route).
 """
 
@@ -107,7 +107,12 @@ def is_beyond_form(rate_limit: RateLimit | None) -> bool:
     if rate_limit is None or rate_limit.policies is None:
         return False
     policies = rate_limit.policies
-    return len(policies) != 1 or policies[0].mode != "enforce" or len(policies[0].scope) != 1 or policies[0].name != "default"
+    return (
+        len(policies) != 1
+        or policies[0].mode != "enforce"
+        or len(policies[0].scope) != 1
+        or policies[0].name != "default"
+    )
 
 
 def payload(form: Form, route: RouteView | None = None) -> dict[str, Any]:
@@ -163,11 +168,21 @@ def _rate_limit(form: Form, route: RouteView | None) -> dict[str, Any] | None:
     if kind == "token_bucket":
         policy |= {"requests_per_second": _needed(form, "requests_per_second"), "burst": form.whole("burst")}
     else:
-        policy |= {"limit": _needed(form, "limit", whole=True), "window_seconds": _needed(form, "window_seconds", whole=True)}
+        policy |= {
+            "limit": _needed(form, "limit", whole=True),
+            "window_seconds": _needed(form, "window_seconds", whole=True),
+        }
     policy = {name: value for name, value in policy.items() if value is not None}
     default = Policy.model_fields
-    extra = {"scope": [form.value("limit_scope") or "route"], "on_store_failure": form.value("on_store_failure") or "share"}
-    if kind == "token_bucket" and tuple(extra["scope"]) == default["scope"].default and extra["on_store_failure"] == "share":
+    extra = {
+        "scope": [form.value("limit_scope") or "route"],
+        "on_store_failure": form.value("on_store_failure") or "share",
+    }
+    if (
+        kind == "token_bucket"
+        and tuple(extra["scope"]) == default["scope"].default
+        and extra["on_store_failure"] == "share"
+    ):
         del policy["algorithm"]
         return policy  # the short form, as the API's first example has it
     return {"policies": [policy | extra]}

@@ -108,7 +108,8 @@ def _limit(policy: Mapping[str, Any]) -> str:
     whom = " and ".join(_SCOPES.get(str(name), str(name)) for name in scopes)
     shadow = " Counted only, never refused." if policy.get("mode") == "shadow" else " More are answered 429."
     if policy.get("limit") or policy.get("window_seconds"):
-        return f"At most {_figure(policy.get('limit'))} requests per {_window(policy.get('window_seconds'))} for {whom}.{shadow}"
+        window = _window(policy.get("window_seconds"))
+        return f"At most {_figure(policy.get('limit'))} requests per {window} for {whom}.{shadow}"
     rate, burst = policy.get("requests_per_second"), policy.get("burst")
     bursts = f", with bursts of up to {_figure(burst)}" if burst else ""
     return f"At most {_figure(rate)} requests a second for {whom}{bursts}.{shadow}"

@@ -16,7 +16,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from contracts.bounds import METHODS, PAGE_ITEMS_MAX
 from webapp.console import route_form, route_words
-from webapp.console.access import blueprint, visit
+from webapp.console.access import reads, visit, writes
 from webapp.console.curl import curl_for_route
 from webapp.console.forms import Form, without_nones
 from webapp.console.rendering import counted, duration, go, page, wants_fragment
@@ -68,7 +68,7 @@ def _row(position: int, route: RouteView, origin_name: str) -> Row:
     return Row(position, route, origin_name, _AUTH[route.auth_mode], limit, cache)
 
 
-@blueprint.get("/t/<subdomain>/routes", endpoint="routes_index")
+@reads("/routes", "routes_index")
 def index() -> Response:
     query = request.args.get("q", "").strip()[:200]
     names = {origin.id: origin.name for origin in all_origins()}
@@ -90,7 +90,7 @@ def _fits(query: str, route: RouteView, origin_name: str) -> bool:
     return any(query in text.lower() for text in (route.path_pattern, route.name or "", origin_name))
 
 
-@blueprint.get("/t/<subdomain>/routes/<uuid:route_id>", endpoint="routes_show")
+@reads("/routes/<uuid:route_id>", "routes_show")
 def show(route_id: UUID) -> Response:
     route = routes.get(visit().actor, route_id)
     origin = origins.get(visit().actor, route.origin_id)
@@ -103,7 +103,7 @@ def show(route_id: UUID) -> Response:
     )
 
 
-@blueprint.get("/t/<subdomain>/routes/new", endpoint="routes_new")
+@reads("/routes/new", "routes_new")
 def new() -> AnyResponse:
     require_admin(visit().actor)
     found = all_origins()
@@ -112,7 +112,7 @@ def new() -> AnyResponse:
     return _editor(route_form.blank(request.args.get("origin_id") or str(found[0].id)), None, found)
 
 
-@blueprint.post("/t/<subdomain>/routes/new", endpoint="routes_create")
+@writes("/routes/new", "routes_create")
 def create() -> AnyResponse:
     form = Form(request.form)
     written = submitted(
@@ -123,17 +123,21 @@ def create() -> AnyResponse:
     )
     if written is None:
         return _editor(form, None, all_origins(), 422)
-    return go(_address("routes_show", written.view.id), f"Route {written.view.path_pattern} created", live_note(written.receipt))
+    return go(
+        _address("routes_show", written.view.id),
+        f"Route {written.view.path_pattern} created",
+        live_note(written.receipt),
+    )
 
 
-@blueprint.get("/t/<subdomain>/routes/<uuid:route_id>/edit", endpoint="routes_edit")
+@reads("/routes/<uuid:route_id>/edit", "routes_edit")
 def edit(route_id: UUID) -> Response:
     require_admin(visit().actor)
     route = routes.get(visit().actor, route_id)
     return _editor(route_form.filled(route), route, all_origins())
 
 
-@blueprint.post("/t/<subdomain>/routes/<uuid:route_id>/edit", endpoint="routes_update")
+@writes("/routes/<uuid:route_id>/edit", "routes_update")
 def update(route_id: UUID) -> AnyResponse:
     form = Form(request.form)
     route = routes.get(visit().actor, route_id)
@@ -148,7 +152,7 @@ def update(route_id: UUID) -> AnyResponse:
     return go(_address("routes_show", route_id), f"Route {written.view.path_pattern} saved", live_note(written.receipt))
 
 
-@blueprint.post("/t/<subdomain>/routes/<uuid:route_id>/toggle", endpoint="routes_toggle")
+@writes("/routes/<uuid:route_id>/toggle", "routes_toggle")
 def toggle(route_id: UUID) -> AnyResponse:
     form = Form(request.form)
     patch = RoutePatch(enabled=form.checked("enabled"))
@@ -165,13 +169,13 @@ def toggle(route_id: UUID) -> AnyResponse:
     return answer
 
 
-@blueprint.get("/t/<subdomain>/routes/<uuid:route_id>/delete", endpoint="routes_delete")
+@reads("/routes/<uuid:route_id>/delete", "routes_delete")
 def ask_delete(route_id: UUID) -> Response:
     require_admin(visit().actor)
     return _ask(routes.get(visit().actor, route_id), Form())
 
 
-@blueprint.post("/t/<subdomain>/routes/<uuid:route_id>/delete", endpoint="routes_destroy")
+@writes("/routes/<uuid:route_id>/delete", "routes_destroy")
 def destroy(route_id: UUID) -> AnyResponse:
     form = Form(request.form)
     route = routes.get(visit().actor, route_id)
@@ -183,7 +187,7 @@ def destroy(route_id: UUID) -> AnyResponse:
     return go(_address("routes_index"), f"Route {route.path_pattern} deleted", live_note(receipt))
 
 
-@blueprint.post("/t/<subdomain>/routes/summary", endpoint="routes_summary")
+@writes("/routes/summary", "routes_summary")
 def summary() -> Response:
     """Say what the half-typed route would do; writes nothing, so that any role may ask."""
     form = Form(request.form)

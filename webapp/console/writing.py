@@ -2,8 +2,8 @@
 
 In:    a form, and the call that the services take it by.
 Out:   what was written, or the form with its messages; a line like "Live on 2 of 2 edges".
-Laws:  1. A refusal of the fields is shown on the fields; any other refusal goes on to the error page. 2. Waiting for the
-       edges never takes longer than LIVE_WAIT_S.
+Laws:  1. A refusal of the fields is shown on the fields; any other refusal goes on to the error page. 2. Waiting for
+       the edges never takes longer than LIVE_WAIT_S.
 Not here: rules (webapp.schemas, services).
 """
 
@@ -20,13 +20,13 @@ from webapp.services.errors import Conflict, Invalid, PreconditionFailed, StoreU
 from webapp.services.publishing import Receipt
 
 LIVE_WAIT_S: Final = 1.0
-I = TypeVar("I")
-T = TypeVar("T")
+Wanted = TypeVar("Wanted")
+Done = TypeVar("Done")
 
 
 def submitted(
-    form: Form, controls: Mapping[str, str], read: Callable[[], I], write: Callable[[I], T]
-) -> T | None:
+    form: Form, controls: Mapping[str, str], read: Callable[[], Wanted], write: Callable[[Wanted], Done]
+) -> Done | None:
     """Read the form, then write what it says; None when it must be shown again, and nothing was written.
 
     Raises what is not about the fields (Forbidden, NotFound, a Conflict without fields).
