@@ -36,23 +36,18 @@ class Pipeline:
     def serve(self, exchange: Exchange, write: Write) -> None:
         """Answer one request by one call of `write`, which returns when the last byte is out.
 
-        Raises what broke the reply after it had begun (GatewayError, or a bug): the connection must be cut. A client
-        that left is not an error. Blocks as long as the exchange lives.
+        Raises GatewayError when the reply broke after it had begun: the connection must be cut. A client that left is
+        not an error. Blocks as long as the exchange lives.
         """
         try:
             self._serve(exchange, write)
         except ClientGone:
             exchange.client_gone = True
-        except GatewayError as error:
-            exchange.error = error
-            if exchange.started_reply:
-                raise
-            self._write_problem(exchange, error, write)
         except Exception as error:
-            exchange.error = reply.bug(error)
+            failure = exchange.error = error if isinstance(error, GatewayError) else reply.bug(error)
             if exchange.started_reply:
-                raise
-            self._write_problem(exchange, exchange.error, write)
+                raise failure from failure.__cause__
+            self._write_problem(exchange, failure, write)
         finally:
             exchange.finished_mono = self._mono()
             if exchange.upstream_first_mono:

@@ -70,8 +70,10 @@ def refused(error: GatewayError, request_id: bytes) -> Reply:
 
 
 def bug(error: Exception) -> GatewayError:
-    """An impossible state ends the exchange, not the worker."""
-    return GatewayError("gateway-failure", "The gateway failed.", internal=f"{type(error).__name__}: {error}")
+    """An impossible state ends the exchange, not the worker. What was raised stays its cause, for the log."""
+    failure = GatewayError("gateway-failure", "The gateway failed.", internal=f"{type(error).__name__}: {error}")
+    failure.__cause__ = error
+    return failure
 
 
 def finish(exchange: Exchange, made: Reply, lines: bytes, now_mono: float) -> None:

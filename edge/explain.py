@@ -1,0 +1,265 @@
+"""What would happen to a request, and why: the very pipeline over a described request, with recording ports.
+
+In:    a tenant's snapshot (live or a draft), a described request, the keys it may carry.
+Out:   Explanation: the answer's status and the steps, each a phase, what it decided and the facts it decided by.
+Laws:  1. Nothing is sent, counted or stored. 2. The order and the decisions are the pipeline's own: nothing is decided
+       here again. 3. A secret that was presented is never repeated in a step.
+Not here: what the console makes of it (webapp), traces of live requests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+from contracts.clerk import Expectation
+from contracts.snapshot import KeyRecord, Snapshot
+from edge.errors import GatewayError
+from edge.exchange import Exchange
+from edge.http.messages import FieldSection, Reply, RequestHead, ResponseHead
+from edge.phases import cache, ratelimit
+from edge.pipeline import Pipeline
+from edge.ports import CacheKey, Check, Ports, StoredResponse, UpstreamRequest, UpstreamResponse, Verdict
+from edge.snapshot import Tenant, compile_snapshot
+
+_REQUEST_ID: Final = b"00000000-0000-7000-8000-000000000000"
+_SECRET_FIELDS: Final = (b"authorization:", b"x-api-key:", b"cookie:")
+
+Fact = str | int | float | bool | Sequence[str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """A request in words. `target`: origin-form, path and query. `at`: wall seconds, what expiry is judged by."""
+
+    method: str
+    target: str
+    fields: tuple[tuple[str, str], ...] = ()
+    client_ip: str = "192.0.2.1"
+    host: str = ""
+    body_bytes: int = 0
+    at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    phase: str
+    decision: str
+    facts: Mapping[str, Fact] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """`status`: 200 stands for whatever the origin would say. `problem`: the slug of the refusal, if it is one."""
+
+    status: int
+    problem: str | None
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Identities:
+    """Who may be presented: records by the exact key presented, and how session tokens are verified."""
+
+    keys: Mapping[bytes, KeyRecord] = field(default_factory=dict)
+    session_keys: Mapping[str, RSAPublicKey] = field(default_factory=dict)
+    expectation: Expectation = Expectation("", ())
+
+
+def explain(snapshot: Snapshot, request: Described, identities: Identities | None = None) -> Explanation:
+    """Raises contracts.snapshot.SnapshotError when the snapshot does not compile."""
+    tenant = compile_snapshot(snapshot)
+    stage = _Stage(tenant, request, identities or Identities())
+    exchange = Exchange(_head(request), _body(request), request.client_ip, b"https", _REQUEST_ID, request.at, 0.0)
+    replies: list[Reply] = []
+    stage.pipeline().serve(exchange, replies.append)
+    steps = (_identify(tenant), *_matching(tenant, exchange), *_decisions(exchange), *stage.steps, *_ending(exchange))
+    return Explanation(replies[0].status, exchange.error.problem.slug if exchange.error else None, steps)
+
+
+def _head(request: Described) -> RequestHead:
+    path, mark, query = request.target.partition("?")
+    fields = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in request.fields]
+    host = (request.host or "tenant.example").encode("latin-1")
+    index: dict[bytes, tuple[bytes, ...]] = {}
+    for name, value in (pairs := ((b"Host", host), *fields)):
+        index[name.lower()] = (*index.get(name.lower(), ()), value)
+    section = FieldSection(b"".join([b"%b: %b\r\n" % pair for pair in pairs]), pairs, index)
+    return RequestHead(
+        request.method.encode("latin-1"), request.target.encode("latin-1"), path.encode("latin-1"),
+        query.encode("latin-1") if mark else None, 11, section, host, request.body_bytes, False, True, False,
+    )  # fmt: skip
+
+
+def _body(request: Described) -> _Announced | None:
+    return _Announced(request.body_bytes) if request.body_bytes else None
+
+
+class _Announced:
+    """A body of which only the length is known: nobody reads it."""
+
+    def __init__(self, length: int) -> None:
+        self.length: int | None = length
+
+    def read(self) -> bytes:
+        return b""
+
+    def close(self) -> None:
+        pass
+
+
+class _Stage:
+    """All ports at once, in their smallest form; `steps` is what they were asked."""
+
+    def __init__(self, tenant: Tenant, request: Described, identities: Identities) -> None:
+        self._tenant = tenant
+        self._at = request.at
+        self._identities = identities
+        self.expectation = identities.expectation
+        self.steps: list[Step] = []
+
+    def pipeline(self) -> Pipeline:
+        return Pipeline(Ports(self, self, _Config(self._tenant), _Keys(self._identities), self, self, _Cache(self),
+                              self, self, self))  # fmt: skip
+
+    # Clock and Identifiers
+
+    def wall(self) -> float:
+        return self._at
+
+    def mono(self) -> float:
+        return 0.0
+
+    def request_id(self) -> bytes:
+        return _REQUEST_ID
+
+    # SessionKeys
+
+    def keys(self) -> Mapping[str, RSAPublicKey]:
+        return self._identities.session_keys
+
+    def refreshed(self) -> Mapping[str, RSAPublicKey]:
+        return self._identities.session_keys
+
+    def denied(self, session_id: str) -> bool:
+        return False
+
+    # Counters: what a caller who comes for the first time is told
+
+    def admit(self, checks: Sequence[Check]) -> Sequence[Verdict]:
+        verdicts = []
+        for check in checks:
+            policy = check.policy
+            left = ratelimit.quota(policy) - 1
+            verdicts.append(Verdict(policy, left >= 0, left, 0.0))
+            facts: dict[str, Fact] = {
+                "policy": policy.name, "algorithm": policy.algorithm, "scope": policy.scope, "mode": policy.mode,
+                "quota": ratelimit.quota(policy), "window_s": ratelimit.window_s(policy),
+            }  # fmt: skip
+            self.steps.append(Step("admit", "counted", facts))
+        return verdicts
+
+    # HealthView
+
+    def healthy(self, tenant_id: str, target_id: str) -> bool:
+        return True
+
+    # Upstream
+
+    def send(self, request: UpstreamRequest) -> UpstreamResponse:
+        lines = request.head.decode("latin-1").split("\r\n")
+        shown = tuple(line for line in lines if line and not line.lower().encode("latin-1").startswith(_SECRET_FIELDS))
+        self.steps.append(Step("send", "would be sent", {"target": request.url, "head": shown}))
+        # An answer without a word on caching: what is kept of it is what the route's ttl alone allows.
+        head = ResponseHead(200, b"OK", 11, FieldSection(b"", (), {}), 0, False, True, None)
+        return UpstreamResponse(head, b"", False, 0.0)
+
+    # Recorder
+
+    def record(self, exchange: Exchange) -> None:
+        pass
+
+    def refused(self, error: GatewayError, client_ip: str, request_id: bytes) -> None:
+        pass
+
+
+class _Config:
+    def __init__(self, tenant: Tenant) -> None:
+        self._tenant = tenant
+
+    def tenant(self, host: bytes) -> Tenant | None:
+        return self._tenant
+
+
+class _Keys:
+    def __init__(self, identities: Identities) -> None:
+        self._identities = identities
+
+    def find(self, tenant_id: str, presented: bytes) -> KeyRecord | None:
+        return self._identities.keys.get(presented)
+
+
+class _Cache:
+    """Nothing is stored."""
+
+    def __init__(self, stage: _Stage) -> None:
+        self._stage = stage
+
+    def find(self, key: CacheKey) -> StoredResponse | None:
+        self._stage.steps.append(Step("lookup", "asked", {"digest": key.digest, "url_digest": key.url_digest}))
+        return None
+
+    def keep(self, key: CacheKey, stored: StoredResponse) -> None:
+        self._stage.steps.append(Step("store", "would be kept", {"lifetime_s": stored.lifetime_s}))
+
+
+def _identify(tenant: Tenant) -> Step:
+    decision = "suspended" if tenant.suspended else "found"
+    return Step("identify", decision, {"tenant": tenant.subdomain, "version": tenant.version})
+
+
+def _matching(tenant: Tenant, exchange: Exchange) -> Sequence[Step]:
+    """Every route whose pattern fits the path, in the order in which they win, and why each did not."""
+    if not exchange.path:
+        return ()
+    steps = []
+    method = exchange.head.method
+    for route in tenant.resolve(exchange.head.path).routes:
+        decision = "chosen" if route is exchange.route else "outranked" if route.allows(method) else "other method"
+        facts: dict[str, Fact] = {"pattern": route.pattern.text, "route": route.id}
+        if route is exchange.route and exchange.match is not None:
+            facts["captures"] = tuple(f"{name}={value.decode('ascii')}" for name, value in exchange.match.captures)
+        steps.append(Step("match", decision, facts))
+    return steps or (Step("match", "no route", {"path": exchange.path.decode("ascii")}),)
+
+
+def _decisions(exchange: Exchange) -> Sequence[Step]:
+    route = exchange.route
+    if route is None:
+        return ()
+    facts: dict[str, Fact] = {"mode": route.auth_mode}
+    if route.auth_mode == "public":
+        return (Step("authenticate", "not asked", facts),)
+    who = exchange.principal
+    if who is None:
+        return (Step("authenticate", "refused", facts | {"because": _because(exchange)}),)
+    return (Step("authenticate", "believed", facts | {"kind": who.kind, "subject": who.subject, "scopes": who.scopes}),)
+
+
+def _ending(exchange: Exchange) -> Sequence[Step]:
+    steps = []
+    if exchange.cache_result is not None:
+        facts: dict[str, Fact] = {"status": cache.lines(exchange).decode("latin-1").strip()}
+        steps.append(Step("cache", exchange.cache_result, facts))
+    if exchange.error is not None:
+        problem = exchange.error.problem
+        steps.append(Step("answer", problem.slug, {"status": problem.status, "because": _because(exchange)}))
+    return steps
+
+
+def _because(exchange: Exchange) -> str:
+    error = exchange.error
+    return (error.internal or error.detail) if error is not None else ""
