@@ -22,7 +22,7 @@ import requests
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from gevent.lock import RLock
 
-from contracts.clerk import LIFETIME_S_MAX, SKEW_S, KeySetError, parse_keyset, parse_pem
+from contracts.clerk import LIFETIME_S_MAX, SKEW_S, Expectation, KeySetError, parse_keyset, parse_pem
 from contracts.messages import Change
 from edge.errors import GatewayError
 from edge.settings import ClerkSettings
@@ -55,6 +55,7 @@ class _AnyKid(Mapping[str, RSAPublicKey]):
 
 class SessionKeySet:
     def __init__(self, clerk: ClerkSettings, mono: Callable[[], float] = time.monotonic) -> None:
+        self.expectation: Final = Expectation(clerk.issuer, clerk.authorized_parties)
         self._url = clerk.jwks_url
         self._mono = mono
         self._pinned: Mapping[str, RSAPublicKey] | None = _AnyKid(parse_pem(clerk.jwt_key)) if clerk.jwt_key else None

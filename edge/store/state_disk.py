@@ -36,17 +36,6 @@ class Copy(msgspec.Struct, frozen=True):
 _DECODER: Final = msgspec.msgpack.Decoder(Copy)
 
 
-def prepare(folder: Path) -> None:
-    """Make the folder, readable by us alone, and prove that it can be written. Raises OSError."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for part in (folder, folder / "tenants", folder / "hosts"):
-        part.mkdir(mode=0o700, exist_ok=True)
-        part.chmod(0o700)
-    probe = folder / f".probe-{os.getpid()}"
-    probe.touch(mode=0o600)
-    probe.unlink()
-
-
 class StateDisk:
     """`save` and `forget` only note what to do; one greenlet does it, the newest wish for a file wins."""
 

@@ -39,6 +39,11 @@ _REDACTED: Final = b"REDACTED"
 _Refusal = tuple[GatewayError, str, bytes, float]
 
 
+def upstream_end_mono(exchange: Exchange) -> float:
+    """Give when the origin was done: its last byte where that was seen, else its head, else its failure."""
+    return exchange.upstream_last_mono or exchange.upstream_first_mono or exchange.finished_mono
+
+
 class JsonTexts:
     """Free text to JSON, remembering what repeats (paths, user agents)."""
 
@@ -107,7 +112,7 @@ class Encoder:
         line = (
             b'%b,"request.id":"%b",%b%b"http.request.method":%b,"url.scheme":"%b","server.address":%b,"url.path":%b,'
             b'"network.protocol.version":"1.%d","client.address":"%b","http.response.status_code":%d,'
-            b'"duration_ms":%.3f,"http.request.body.size":%d,"http.response.body.size":%d'
+            b'"duration_ms":%.3f,"http.request.size":%d,"http.response.size":%d'
         ) % (
             self._time(exchange.received_at), exchange.request_id, cell.fragment, b"," if cell.fragment else b"",
             of(head.method), exchange.scheme, of(head.host), of(exchange.path or head.path),
@@ -136,9 +141,9 @@ class Encoder:
         if exchange.cache_result is not None:
             parts.append(b',"cache.result":%b' % of(exchange.cache_result.encode()))
         if exchange.upstream_start_mono:
-            took_ms = (exchange.upstream_last_mono - exchange.upstream_start_mono) * 1000
+            took_ms = (upstream_end_mono(exchange) - exchange.upstream_start_mono) * 1000
             target = of(exchange.target.id.encode()) if exchange.target is not None else b"null"
-            parts.append(b',"upstream.duration_ms":%.3f,"upstream.target":%b' % (max(0.0, took_ms), target))
+            parts.append(b',"upstream.duration_ms":%.3f,"upstream.target":%b' % (took_ms, target))
             if exchange.attempts > 1:
                 parts.append(b',"upstream.attempts":%d' % exchange.attempts)
         if exchange.error is not None:

@@ -15,7 +15,7 @@ from typing import Final
 
 from edge.errors import GatewayError
 from edge.exchange import Exchange
-from edge.telemetry.access_log import AccessLog, fragment
+from edge.telemetry.access_log import AccessLog, fragment, upstream_end_mono
 from edge.telemetry.metrics import BOUNDS_S, METHODS, Cell, Meter
 
 _LOG: Final = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ class Recorder:
         histogram.total_s += duration_s
 
         if exchange.upstream_start_mono:
-            upstream_s = exchange.upstream_last_mono - exchange.upstream_start_mono
+            upstream_s = upstream_end_mono(exchange) - exchange.upstream_start_mono
             histogram = cell.upstream
             histogram.counts[bisect_left(BOUNDS_S, upstream_s)] += 1
             histogram.total_s += upstream_s
