@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import cast
 
 from redis.exceptions import RedisError
 
@@ -56,7 +57,8 @@ def current() -> tuple[EdgeState, ...]:
         beats = _beats()
     except RedisError as error:
         raise StoreUnavailable("Redis is away: the edges cannot be seen from here.") from error
-    last = messages.stream_id(newest[0][0].decode("ascii")) if newest else (0, 0)
+    # The client of this application never decodes: bytes come back.
+    last = messages.stream_id(cast("bytes", newest[0][0]).decode("ascii")) if newest else (0, 0)
     now = time.time()
     return tuple(
         EdgeState(
@@ -106,7 +108,7 @@ def _beats() -> list[messages.Heartbeat]:
     beats = []
     for value in redis_client().hvals(keyspace.EDGES):
         try:
-            beat = messages.decode_heartbeat(value)
+            beat = messages.decode_heartbeat(cast("bytes", value))
             messages.stream_id(beat.applied)
         except messages.MessageError:
             continue  # of another version of the edge: it cannot be counted on
