@@ -82,7 +82,7 @@ class Connection:
             self.wire.close()
 
     def _woken(self) -> None:
-        """The origin closed, or spoke while nobody was reading: the end of an idle connection, or of a pump. In the hub."""
+        """The origin closed or spoke while nobody was reading: the end of an idle connection or a pump. In the hub."""
         if self.wire.peek() is None:
             self.wire.watch_again()
         elif self.ended:
