@@ -58,10 +58,10 @@ def configuration(given: WorkerSettings) -> dict[str, Any]:
         "enable_utc": True,
         "timezone": "UTC",
         "beat_schedule": schedule.table(given.probe_shards),
-        "beat_scheduler": "redbeat.RedBeatScheduler",
+        "beat_scheduler": "worker.beat:Scheduler",
         "beat_max_loop_interval": schedule.LOOP_S,
         "redbeat_redis_url": broker_url,
-        "redbeat_redis_options": {"socket_timeout": 5, "socket_connect_timeout": 2, "retry_period": 60},
+        "redbeat_redis_options": {"socket_timeout": 5, "socket_connect_timeout": 2, "retry_period": 2},
         "redbeat_key_prefix": f"{tasks.BROKER_KEY_PREFIX}beat:",
         "redbeat_lock_timeout": schedule.LOCK_S,
     }

@@ -34,6 +34,8 @@ class WorkerSettings:
     probe_interval_s: float = 10.0
     visibility_timeout_s: int = 120
     """A job whose worker died comes back after this; no job may run longer."""
+    reconcile_deep: int = 60
+    """Each reconcile compares every key record of one tenant in so many; the next run, of the next ones."""
     log_level: str = "INFO"
 
 
@@ -64,6 +66,7 @@ def load(shared: console.Settings, environ: Mapping[str, str]) -> WorkerSettings
         probe_shards=int(_number(environ, "WORKER_PROBE_SHARDS", 2, 1, 256, whole=True)),
         probe_interval_s=_number(environ, "WORKER_PROBE_INTERVAL_S", 10.0, 0.1, 3_600),
         visibility_timeout_s=int(_number(environ, "WORKER_VISIBILITY_TIMEOUT_S", 120, 2, 3_600, whole=True)),
+        reconcile_deep=int(_number(environ, "WORKER_RECONCILE_DEEP", 60, 1, 10_000, whole=True)),
         log_level=level,
     )
 

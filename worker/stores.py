@@ -35,7 +35,7 @@ def settings() -> WorkerSettings:
 @cache
 def flask_app() -> Flask:
     """Give what webapp's services stand on: an application with stores and settings, and neither pages nor API."""
-    made = Flask("vantageedge.worker")
+    made = Flask("webapp")
     extensions.init_app(made, settings().console)
     return made
 

@@ -26,8 +26,6 @@ from worker.app import app, rules
 from worker.stores import settings, store
 
 _log = structlog.get_logger("worker.publishing")
-DEEP_LOOKS: Final = 60
-"""Each run looks deep (every key record) at one tenant in so many; the next run at the next ones."""
 _RUN_S: Final = 10
 
 
@@ -45,8 +43,8 @@ def reconcile() -> dict[str, Any]:
     """Publish every outbox, rebuild what Redis lost, renew the probe plan. Idempotent: it mends what differs."""
     published = _each(publishing.pending_tenants(), publishing.publish_pending, "outbox not published")
     rebuilt = _each(publishing.drifted_tenants(), publishing.rebuild, "tenant not rebuilt")
-    slot = int(time.time()) // _RUN_S % DEEP_LOOKS
-    rebuilt += _each(_deep_drift(slot, DEEP_LOOKS), publishing.rebuild, "tenant not rebuilt")
+    slots = settings().reconcile_deep
+    rebuilt += _each(_deep_drift(int(time.time()) // _RUN_S % slots, slots), publishing.rebuild, "tenant not rebuilt")
     planned = plan.refresh(store(), settings().probe_shards, rules())
     outcome = {"published": published, "rebuilt": rebuilt, "planned": planned}
     if any(outcome.values()):
