@@ -95,9 +95,7 @@ class Edge:
         self.draining = False
         self.client = Client(settings.redis)
         self.disk = StateDisk(settings.state_dir)
-        self.tenants = TenantStore(
-            self.client, self.disk, settings.base_domain, compile_snapshot, settings.tenants_max
-        )
+        self.tenants = TenantStore(self.client, self.disk, settings.base_domain, compile_snapshot, settings.tenants_max)
         self.keys = KeyStore(self.client, settings.peppers, lambda: self.feed.fresh_mono)
         self.health = HealthStore(self.client)
         self.cache = CacheStore(self.client, settings.cache_bytes_max)
@@ -105,9 +103,7 @@ class Edge:
         for neighbour in (self.health, self.cache):
             self.tenants.on_load.append(neighbour.load)
             self.tenants.on_drop.append(neighbour.drop)
-        self.heartbeats = Heartbeats(
-            self.client, lambda: (self.feed.applied, len(self.tenants), self.tenants.rejected)
-        )
+        self.heartbeats = Heartbeats(self.client, lambda: (self.feed.applied, len(self.tenants), self.tenants.rejected))
         subscribers = (self.tenants, self.keys, self.health, self.cache, self.sessions)
         self.feed = ConfigFeed(settings.redis, subscribers, self.heartbeats.beat, self.tenants.poll)
         self.counters = DistributedCounters(self.client, lambda: self.heartbeats.live_workers)

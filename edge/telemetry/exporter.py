@@ -169,4 +169,3 @@ def _reply(status: bytes, body: bytes, fields: bytes = b"", content_type: bytes 
     return b"HTTP/1.1 %b\r\nContent-Type: %b\r\nContent-Length: %d\r\nConnection: close\r\n%b\r\n%b" % (
         status, content_type, len(body), fields, body,
     )  # fmt: skip
-
