@@ -224,7 +224,7 @@ def _incomplete_request(buffer: bytes, limits: Limits) -> None:
     line_end = buffer.find(b"\r\n", start)
     if (line_end if line_end >= 0 else len(buffer)) - start > limits.request_line_bytes_max:
         _refuse("The request line is too long.", "target-too-long")
-    if BAD_OCTET.search(buffer):
+    if _surely_bad(buffer):
         _refuse(_why_malformed(buffer))
     if line_end >= 0 and REQUEST_LINE.match(buffer, start) is None:
         _refuse("The request line is malformed.")
@@ -237,8 +237,13 @@ def _incomplete_response(buffer: bytes) -> None:
         _refuse_response("it does not begin with HTTP/1.")
     if len(buffer) > RESPONSE_HEAD_BYTES_MAX:
         _refuse_response("its header section is too large")
-    if BAD_OCTET.search(buffer):
+    if _surely_bad(buffer):
         _refuse_response("its header section has bare line ends or controls")
+
+
+def _surely_bad(buffer: bytes) -> bool:
+    """Look for a bare LF or a NUL, cheaply: this runs again for each piece of a head that comes in many."""
+    return buffer.count(b"\n") != buffer.count(b"\r\n") or b"\x00" in buffer
 
 
 def _split(block: bytes) -> list[Field] | None:
