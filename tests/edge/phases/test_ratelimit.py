@@ -1,0 +1,264 @@
+"""How often a caller may ask (edge.phases.ratelimit): the arithmetic against models, then the phase as a play."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge.phases.ratelimit import Bucket, Window, gcra, network, quota, sliding_window, window_s
+from tests.edge.fakes import OTHER_TENANT, Stage, a_bucket, a_key_record, a_route, a_snapshot, a_window
+
+NOW = 1_800_000_000.0
+
+gaps = st.lists(st.floats(0.0, 3.0), min_size=1, max_size=60)
+
+
+# --- Token bucket ---------------------------------------------------------------------------------------------------
+
+
+def test_a_full_bucket_gives_its_burst_and_then_one_each_interval():
+    state, told = None, []
+    for _ in range(4):
+        decision, state = gcra(state, NOW, rate=10, burst=3)
+        told.append((decision.allowed, decision.remaining))
+    assert told == [(True, 2), (True, 1), (True, 0), (False, 0)]
+    assert gcra(state, NOW + 0.099, 10, 3)[0].allowed is False
+    assert gcra(state, NOW + 0.101, 10, 3)[0].allowed is True
+
+
+def test_a_refusal_tells_when_to_come_back_and_costs_nothing():
+    _, state = gcra(None, NOW, rate=2, burst=1)
+    decision, after = gcra(state, NOW, rate=2, burst=1)
+    assert (decision.allowed, decision.retry_after_s, decision.reset_s) == (False, 0.5, 0.5)
+    assert after == state
+
+
+def test_a_cost_takes_that_many_and_more_than_the_burst_is_never_allowed():
+    decision, state = gcra(None, NOW, rate=1, burst=5, cost=3)
+    assert (decision.allowed, decision.remaining) == (True, 2)
+    assert gcra(state, NOW, 1, 5, cost=3)[0].allowed is False
+    assert gcra(None, NOW, 1, 5, cost=6)[0].allowed is False
+
+
+def test_a_clock_that_steps_back_drains_nothing():
+    _, state = gcra(None, NOW, rate=10, burst=1)
+    decision, after = gcra(state, NOW - 3600, rate=10, burst=1)
+    assert decision.allowed is False
+    assert after == state == Bucket(1.0, NOW)
+
+
+@given(gaps, st.floats(0.1, 1e6), st.integers(1, 50))
+def test_in_no_interval_does_a_bucket_admit_more_than_burst_plus_rate_times_its_length(gaps, rate, burst):
+    state, now, admitted = None, NOW, []
+    for gap in gaps:
+        now += gap
+        decision, state = gcra(state, now, rate, burst)
+        if decision.allowed:
+            admitted.append(now)
+    for first, start in enumerate(admitted):
+        for last in range(first, len(admitted)):
+            assert last - first + 1 <= burst + rate * (admitted[last] - start) + 1e-3
+
+
+@given(gaps, st.floats(0.1, 1e4), st.integers(1, 50))
+def test_whoever_waits_as_told_is_admitted_and_sooner_is_refused(gaps, rate, burst):
+    state, now = None, NOW
+    for gap in gaps:
+        now += gap
+        decision, state = gcra(state, now, rate, burst)
+        if not decision.allowed:
+            assert gcra(state, now + decision.retry_after_s + 1e-6, rate, burst)[0].allowed
+            assert not gcra(state, now + decision.retry_after_s * 0.9 - 1e-6, rate, burst)[0].allowed
+        assert gcra(state, now + decision.reset_s + 1e-6, rate, burst)[0].remaining == burst - 1
+
+
+def test_a_fast_bucket_gives_exactly_its_burst_though_wall_time_is_coarse():
+    """Seconds since 1970 in a double come in steps of 2.4e-7: adding 1e-6 to them a thousand times loses 5 %."""
+    state, admitted = None, 0
+    for _ in range(1_500):
+        decision, state = gcra(state, NOW, rate=1e6, burst=1_000)
+        admitted += decision.allowed
+    assert admitted == 1_000
+
+
+# --- Sliding window -------------------------------------------------------------------------------------------------
+
+
+def test_a_window_gives_its_limit_and_slides():
+    start, state = 1_800_000_000.0, None  # a multiple of 60
+    for _ in range(4):
+        decision, state = sliding_window(state, start, limit=4, window_s=60)
+        assert decision.allowed
+    decision, state = sliding_window(state, start + 30, 4, 60)
+    assert (decision.allowed, decision.remaining) == (False, 0)
+    assert state == Window(30_000_000, 4, 0)
+    # a quarter into the next window, three quarters of the four still count
+    decision, state = sliding_window(state, start + 75, 4, 60)
+    assert (decision.allowed, decision.remaining) == (True, 0)
+    assert state == Window(30_000_001, 1, 4)
+
+
+def test_a_window_long_past_counts_nothing():
+    decision, state = sliding_window(Window(1, 99, 99), 300.0, limit=1, window_s=60)
+    assert decision.allowed
+    assert state == Window(5, 1, 0)
+
+
+def test_a_clock_that_steps_back_stays_in_the_newest_window():
+    decision, state = sliding_window(Window(10, 2, 0), 60.0 * 9, limit=2, window_s=60)
+    assert not decision.allowed
+    assert state == Window(10, 2, 0)
+
+
+def test_a_cost_beyond_the_limit_is_refused_from_an_empty_window():
+    assert sliding_window(None, NOW, limit=1, window_s=60, cost=2)[0].allowed is False
+
+
+@given(gaps, st.integers(1, 20), st.integers(1, 10))
+def test_no_aligned_window_admits_more_than_its_limit(gaps, limit, window):
+    state, now, admitted = None, NOW, {}
+    for gap in gaps:
+        now += gap
+        decision, state = sliding_window(state, now, limit, window)
+        admitted[now // window] = admitted.get(now // window, 0) + decision.allowed
+    assert max(admitted.values()) <= limit
+
+
+@given(gaps, st.integers(1, 20), st.integers(1, 10))
+def test_whoever_waits_out_a_window_as_told_is_admitted(gaps, limit, window):
+    state, now = None, NOW
+    for gap in gaps:
+        now += gap
+        decision, state = sliding_window(state, now, limit, window)
+        if not decision.allowed:
+            assert 0.0 <= decision.retry_after_s <= 2 * window
+            assert sliding_window(state, now + decision.retry_after_s + 1e-3, limit, window)[0].allowed
+        assert sliding_window(state, now + decision.reset_s + 1e-3, limit, window)[0].remaining == limit - 1
+
+
+# --- The phase ------------------------------------------------------------------------------------------------------
+
+
+def test_the_request_beyond_the_burst_is_429_with_retry_after_and_the_policy_it_broke():
+    stage = Stage(a_route("/*", policies=(a_bucket(rate=0.5, burst=2, name="free tier"),)))
+    assert [stage.get("/").status for _ in range(2)] == [200, 200]
+    answer = stage.get("/")
+    assert (answer.status, answer["Retry-After"]) == (429, "2")
+    body = json.loads(answer.body)
+    assert body["type"] == "https://iana.org/assignments/http-problem-types#quota-exceeded"
+    assert body["violated-policies"] == ["free tier"]
+    assert len(stage.origin.requests) == 2
+    stage.clock.passes(2.0)
+    assert stage.get("/").status == 200
+
+
+def test_answers_say_what_is_left_of_the_tightest_policy():
+    stage = Stage(a_route("/*", policies=(a_bucket(rate=10, burst=5, name="burst"), a_window(limit=3, window_s=60))))
+    answer = stage.get("/")
+    assert answer["RateLimit-Policy"] == '"burst";q=5;w=1, "minute";q=3;w=60'
+    assert answer["RateLimit"] == '"burst";r=4;t=1, "minute";r=2;t=120'
+    names = ("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset")
+    assert [answer[name] for name in names] == ["3", "2", "120"]
+
+
+def test_an_origins_own_limit_fields_do_not_mix_with_ours():
+    stage = Stage(a_route("/*", policies=(a_bucket(burst=5),)))
+    stage.origin.answers(200, X_RateLimit_Limit="999", RateLimit='"x";r=1')
+    assert stage.get("/")["X-RateLimit-Limit"] == "5"
+
+
+def test_a_denied_request_costs_nothing_in_any_of_its_policies():
+    stage = Stage(a_route("/*", policies=(a_bucket(rate=0.001, burst=1), a_window(limit=10))))
+    stage.get("/")
+    for _ in range(5):
+        assert stage.get("/").status == 429
+    assert [state for state in stage.counters.states.values() if isinstance(state, Window)][0].current == 1
+
+
+def test_a_shadow_policy_never_refuses_and_is_not_shown():
+    stage = Stage(a_route("/*", policies=(a_bucket(rate=0.001, burst=1, mode="shadow"),)))
+    answers = [stage.get("/") for _ in range(3)]
+    assert [answer.status for answer in answers] == [200, 200, 200]
+    assert answers[2]["RateLimit"] is None
+    assert answers[2].exchange.verdicts[0].allowed is False, "but it is recorded"
+
+
+@pytest.mark.parametrize(
+    ("scope", "same"),
+    [(("ip",), False), (("route",), True), (("tenant",), True), (("route", "ip"), False)],
+)
+def test_the_scope_says_who_shares_a_bucket(scope, same):
+    stage = Stage(a_route("/*", policies=(a_bucket(rate=0.001, burst=1, scope=scope),)))
+    stage.get("/", client_ip="192.0.2.1")
+    assert stage.get("/", client_ip="192.0.2.1").status == 429
+    assert stage.get("/", client_ip="192.0.2.2").status == (429 if same else 200)
+
+
+def test_each_key_has_a_bucket_of_its_own():
+    stage = Stage(a_route("/*", "apikey_required", policies=(a_bucket(rate=0.001, burst=1, scope=("key",)),)))
+    stage.knows_key("first_key_0001", id="key-1")
+    stage.knows_key("second_key_002", id="key-2")
+    assert stage.get("/", ("X-API-Key", "first_key_0001")).status == 200
+    assert stage.get("/", ("X-API-Key", "first_key_0001")).status == 429
+    assert stage.get("/", ("X-API-Key", "second_key_002")).status == 200
+
+
+def test_callers_without_the_identifier_share_one_bucket():
+    stage = Stage(a_route("/*", policies=(a_bucket(rate=0.001, burst=1, scope=("user",)),)))
+    assert stage.get("/", client_ip="192.0.2.1").status == 200
+    assert stage.get("/", client_ip="192.0.2.2").status == 429
+
+
+def test_a_key_is_no_user_and_a_policy_by_user_puts_all_keys_together():
+    stage = Stage(a_route("/*", "apikey_required", policies=(a_bucket(rate=0.001, burst=1, scope=("user",)),)))
+    stage.knows_key("first_key_0001", id="key-1")
+    stage.knows_key("second_key_002", id="key-2")
+    assert stage.get("/", ("X-API-Key", "first_key_0001")).status == 200
+    assert stage.get("/", ("X-API-Key", "second_key_002")).status == 429
+
+
+def test_ipv6_clients_count_by_their_64_and_mapped_ipv4_by_itself():
+    assert network("2001:db8:1:2::1") == network("2001:db8:1:2:ffff::9")
+    assert network("2001:db8:1:2::1") != network("2001:db8:1:3::1")
+    assert network("::ffff:192.0.2.1") == network("192.0.2.1") == b"192.0.2.1"
+    assert network("fe80::1%eth0") == network("fe80::2")
+
+
+def test_an_equal_request_is_asked_with_the_very_same_checks():
+    """What depends on fields, route and principal alone is made once per header block the parser remembers."""
+    stage = Stage(a_route("/*", "apikey_required", policies=(a_bucket(burst=9, scope=("key", "ip")),)))
+    stage.keys.records[a_key_record().tenant_id, b"demo_key_abc123"] = a_key_record()
+    first = stage.get("/", ("X-API-Key", "demo_key_abc123"))
+    again = stage.serve(same_head(first, "192.0.2.7"))
+    elsewhere = stage.serve(same_head(first, "192.0.2.8"))
+    assert (first.status, again.status, elsewhere.status) == (200, 200, 200)
+    one, two, three = stage.counters.asked
+    assert one is two
+    assert three is not two
+    assert three[0].identifier != two[0].identifier
+
+
+def same_head(answer, client_ip):
+    from edge.exchange import Exchange
+
+    return Exchange(answer.exchange.head, None, client_ip, b"http", b"id", NOW, 0.0)
+
+
+def test_two_tenants_with_the_same_policy_id_never_share_a_bucket():
+    route = a_route("/*", policies=(a_bucket(rate=0.001, burst=1),))
+    stage = Stage(route)
+    stage.publish(a_snapshot(route, id=OTHER_TENANT, subdomain="other"), "other.example.com")
+    assert stage.get("/").status == 200
+    assert stage.get("/", host="other.example.com").status == 200
+    assert stage.get("/").status == 429
+
+
+def test_quota_and_window_of_both_algorithms():
+    assert (quota(a_bucket(rate=10, burst=25)), window_s(a_bucket(rate=10, burst=25))) == (25, 3)
+    assert (quota(a_window(limit=7)), window_s(a_window(window_s=90))) == (7, 90)
+
+
+def test_a_policys_name_cannot_break_out_of_its_header():
+    stage = Stage(a_route("/*", policies=(a_bucket(burst=9, name='a"b\\c\r\né'),)))
+    assert stage.get("/")["RateLimit-Policy"] == '"a\\"b\\\\c___";q=9;w=1'
