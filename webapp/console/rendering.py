@@ -46,7 +46,10 @@ def _render_block(template: str, block: str, context: dict[str, Any]) -> str:
     app = current_app
     app.update_template_context(context)
     loaded = app.jinja_env.get_template(template)
-    return "".join(loaded.blocks[block](loaded.new_context(context)))
+    scope = loaded.new_context(context)
+    # Up to the first text of its outermost layout a template only imports and sets names: what the block rests on.
+    next(iter(loaded.root_render_func(scope)), None)
+    return "".join(scope.blocks[block][0](scope))
 
 
 def go(location: str, message: str | None = None, note: str | None = None, tone: str = "good") -> AnyResponse:
