@@ -66,7 +66,7 @@ class Identities:
 
     keys: Mapping[bytes, KeyRecord] = field(default_factory=dict)
     session_keys: Mapping[str, RSAPublicKey] = field(default_factory=dict)
-    expectation: Expectation = Expectation("", ())
+    expectation: Expectation = field(default_factory=lambda: Expectation("", ()))
 
 
 def explain(snapshot: Snapshot, request: Described, identities: Identities | None = None) -> Explanation:

@@ -23,7 +23,9 @@ def firsts(balancer, tenant, count):
 def test_a_lone_target_is_its_own_alternative_even_when_probes_say_it_is_down():
     tenant, health = a_tenant(1), FakeHealth()
     health.down.add((TENANT, "target-1"))
-    assert [t.id for t in Balancer(health).candidates(tenant, tenant.origins["origin-1"])] == ["target-1"] * ATTEMPTS_MAX
+    assert [t.id for t in Balancer(health).candidates(tenant, tenant.origins["origin-1"])] == [
+        "target-1"
+    ] * ATTEMPTS_MAX
 
 
 def test_equal_targets_take_turns():

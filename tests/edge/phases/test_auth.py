@@ -1,0 +1,296 @@
+"""Who calls (edge.phases.auth). alice works at demo-company, charlie is a stranger with a tenant of his own."""
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from contracts import apikey
+from edge.phases import auth
+from tests.edge.fakes import ISSUER, NOW, OTHER_TENANT, PARTY, Stage, a_key_record, a_route, a_snapshot
+
+KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+NEW_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+DEMO_KEY = "demo_key_abc123"
+OUR_KEY = apikey.make_key("live", lambda below: 7 % below)
+
+
+def a_token(key=KEY, kid="ins_1", **changes):
+    claims = {
+        "iss": ISSUER, "sub": "user_alice", "sid": "sess_alice", "iat": NOW - 5, "nbf": NOW - 15, "exp": NOW + 55,
+        "azp": PARTY, "org_id": "org_demo", "org_role": "org:admin", "org_permissions": ["org:posts:read"], **changes,
+    }  # fmt: skip
+    return jwt.encode(claims, key, algorithm="RS256", headers={"kid": kid})
+
+
+def bearer(token):
+    return ("Authorization", f"Bearer {token}")
+
+
+def with_key(key=DEMO_KEY):
+    return ("X-API-Key", key)
+
+
+@pytest.fixture
+def keyed():
+    stage = Stage(a_route("/*", "apikey_required"))
+    stage.knows_key(DEMO_KEY)
+    stage.knows_key(OUR_KEY, id="key-2")
+    return stage
+
+
+@pytest.fixture
+def signed():
+    stage = Stage(a_route("/*", "jwt_required"))
+    stage.sessions.published = {"ins_1": KEY.public_key()}
+    return stage
+
+
+def problem(answer):
+    return answer.status, answer.exchange.error.problem.slug, answer["WWW-Authenticate"]
+
+
+MISSING = (401, "credentials-missing", 'Bearer realm="demo"')
+INVALID = (401, "credentials-invalid", 'Bearer realm="demo", error="invalid_token"')
+
+
+# --- Which credential -----------------------------------------------------------------------------------------------
+
+
+def test_a_public_route_reads_no_credential_and_forwards_it_as_sent():
+    stage = Stage(a_route("/*"))
+    assert stage.get("/", bearer("for-the-origin"), with_key("for-the-origin-too")).status == 200
+    assert "Authorization: Bearer for-the-origin\r\nX-API-Key: for-the-origin-too\r\n" in stage.origin.heads[0]
+    assert stage.keys.asked == []
+    assert "X-Vantage-Principal" not in stage.origin.heads[0]
+
+
+@pytest.mark.parametrize("mode", ["apikey_required", "jwt_required"])
+def test_no_credential_is_401_without_an_error_word(mode):
+    """RFC 6750 section 3.1: if the request lacks any authentication information, no error code is included."""
+    assert problem(Stage(a_route("/*", mode)).get("/")) == MISSING
+
+
+def test_two_kinds_of_credential_at_once_are_400(keyed):
+    answer = keyed.get("/", with_key(), bearer(a_token()))
+    assert problem(answer)[:2] == (400, "credentials-ambiguous")
+
+
+@pytest.mark.parametrize("field", [with_key(), bearer("abc")])
+def test_a_credential_sent_twice_is_400(keyed, field):
+    assert problem(keyed.get("/", field, field))[:2] == (400, "credentials-ambiguous")
+
+
+def test_an_ambiguous_request_is_ambiguous_every_time(keyed):
+    for _ in range(2):
+        assert keyed.get("/", with_key(), with_key()).status == 400
+
+
+def test_another_scheme_in_authorization_is_the_origins_business(keyed, signed):
+    assert problem(signed.get("/", ("Authorization", "Basic YWxpY2U6eA=="))) == MISSING
+    assert keyed.get("/", with_key(), ("Authorization", "Basic YWxpY2U6eA==")).status == 200
+    assert "Authorization: Basic YWxpY2U6eA==" in keyed.origin.heads[0]
+
+
+# --- API keys -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "field", [with_key(DEMO_KEY), with_key(OUR_KEY), bearer(OUR_KEY), ("Authorization", f"bearer {OUR_KEY}")]
+)
+def test_a_known_key_is_believed_and_never_reaches_the_origin(keyed, field):
+    assert keyed.get("/", field).status == 200
+    head = keyed.origin.heads[0]
+    assert 'X-Vantage-Principal: {"v":1,"kind":"key","sub":"key-' in head
+    assert DEMO_KEY not in head
+    assert OUR_KEY not in head
+
+
+def test_a_route_may_forward_the_credential():
+    stage = Stage(a_route("/*", "apikey_required", forward_credential=True))
+    stage.knows_key(DEMO_KEY)
+    stage.get("/", with_key())
+    assert f"X-API-Key: {DEMO_KEY}\r\n" in stage.origin.heads[0]
+
+
+@pytest.mark.parametrize(
+    "record", [None, {"enabled": False}, {"expires_at": NOW}, {"tenant_id": OTHER_TENANT}], ids=str
+)
+def test_whatever_is_wrong_with_a_key_the_answer_is_that_of_an_unknown_one(record):
+    stage = Stage(a_route("/*", "apikey_required"))
+    if record is not None:
+        stage.keys.records[a_key_record().tenant_id, DEMO_KEY.encode()] = a_key_record(**record)
+    answer = stage.get("/", with_key())
+    assert problem(answer) == INVALID
+    assert b"The API key is not valid." in answer.body
+    assert stage.origin.requests == []
+
+
+def test_a_key_that_expires_is_refused_to_the_second(keyed):
+    keyed.knows_key(DEMO_KEY, expires_at=NOW + 10)
+    assert keyed.get("/", with_key()).status == 200
+    keyed.clock.passes(10)
+    assert problem(keyed.get("/", with_key())) == INVALID
+
+
+@pytest.mark.parametrize("wrong", [OUR_KEY[:-1] + "?", OUR_KEY[:-1], "ve_live_", ""])
+def test_a_key_whose_form_or_checksum_is_wrong_is_refused_without_a_look_up(keyed, wrong):
+    assert problem(keyed.get("/", with_key(wrong))) == INVALID
+    assert keyed.keys.asked == []
+
+
+def test_an_overlong_key_is_refused_without_a_look_up(keyed):
+    assert problem(keyed.get("/", with_key("k" * 257))) == INVALID
+    assert keyed.keys.asked == []
+
+
+def test_keys_that_cannot_be_known_now_are_503(keyed):
+    keyed.keys.away = True
+    assert problem(keyed.get("/", with_key()))[:2] == (503, "identity-unavailable")
+
+
+def test_a_key_does_not_open_a_route_for_sessions_nor_a_session_one_for_keys(keyed, signed):
+    assert problem(signed.get("/", with_key())) == INVALID
+    assert problem(signed.get("/", bearer(OUR_KEY))) == INVALID
+    assert problem(keyed.get("/", bearer(a_token()))) == INVALID
+    assert keyed.keys.asked == signed.keys.asked == []
+
+
+# --- Sessions -------------------------------------------------------------------------------------------------------
+
+
+def test_alice_is_believed_and_her_token_stays_here(signed):
+    answer = signed.get("/", bearer(a_token()))
+    assert answer.status == 200
+    principal = answer.exchange.principal
+    assert (principal.kind, principal.subject, principal.org_id, principal.role) == (
+        "user", "user_alice", "org_demo", "org:admin",
+    )  # fmt: skip
+    head = signed.origin.heads[0]
+    assert "Authorization" not in head
+    assert (
+        'X-Vantage-Principal: {"v":1,"kind":"user","sub":"user_alice","scopes":["org:posts:read"],"org":"org_demo",'
+        '"role":"org:admin"}\r\n'
+    ) in head
+
+
+def test_charlie_of_another_organisation_gets_the_answer_of_a_broken_token(signed):
+    stranger = signed.get("/", bearer(a_token(org_id="org_charlie")))
+    broken = signed.get("/", bearer(a_token() + "x"))
+    assert problem(stranger) == problem(broken) == INVALID
+    assert stranger.body.replace(stranger.exchange.request_id, b"") == broken.body.replace(
+        broken.exchange.request_id, b""
+    )
+
+
+def test_a_route_for_any_user_takes_charlie_too(signed):
+    signed.publish(a_snapshot(a_route("/*", "jwt_required", any_user=True)))
+    assert signed.get("/", bearer(a_token(org_id="org_charlie"))).status == 200
+
+
+@pytest.mark.parametrize("token", ["", "a.b.c", "x" * 9000, "tök.e.n"])
+def test_what_is_no_token_is_401(signed, token):
+    assert problem(signed.get("/", bearer(token))) == INVALID
+
+
+def test_a_token_believed_once_is_not_verified_again_but_its_time_is(signed, monkeypatch):
+    token = a_token()
+    assert signed.get("/", bearer(token)).status == 200
+    monkeypatch.setattr(auth.clerk, "verify_session", None)
+    assert signed.get("/", bearer(token)).status == 200
+    signed.clock.passes(59.9)
+    assert signed.get("/", bearer(token)).status == 200, "5 s of skew are allowed"
+    signed.clock.passes(0.1)
+    assert problem(signed.get("/", bearer(token))) == INVALID
+    assert signed.pipeline._authenticator._verified == {}
+
+
+def test_a_clock_that_steps_back_does_not_believe_tokens_of_the_future(signed):
+    token = a_token()
+    assert signed.get("/", bearer(token)).status == 200
+    signed.clock.passes(-3600)
+    assert problem(signed.get("/", bearer(token))) == INVALID
+
+
+def test_a_believed_session_that_was_signed_out_is_refused(signed):
+    token = a_token()
+    assert signed.get("/", bearer(token)).status == 200
+    signed.sessions.signed_out.add("sess_alice")
+    assert problem(signed.get("/", bearer(token))) == INVALID
+
+
+def test_a_token_believed_at_one_tenant_is_judged_anew_at_another(signed):
+    signed.publish(
+        a_snapshot(a_route("/*", "jwt_required"), id=OTHER_TENANT, subdomain="other", clerk_org_id="org_other"),
+        "other.example.com",
+    )
+    token = a_token()
+    assert signed.get("/", bearer(token)).status == 200
+    assert signed.get("/", bearer(token), host="other.example.com").status == 401
+
+
+def test_an_unknown_kid_is_worth_one_refresh_of_the_keys(signed):
+    signed.sessions.after_refresh = {"ins_2": NEW_KEY.public_key()}
+    assert signed.get("/", bearer(a_token(NEW_KEY, "ins_2"))).status == 200
+    assert signed.sessions.refreshes == 1
+
+
+def test_a_key_rotated_under_its_name_is_worth_one_refresh_and_a_forged_token_stays_refused(signed):
+    assert problem(signed.get("/", bearer(a_token(NEW_KEY)))) == INVALID
+    assert signed.sessions.refreshes == 1
+    signed.sessions.after_refresh = {"ins_1": NEW_KEY.public_key()}
+    assert signed.get("/", bearer(a_token(NEW_KEY))).status == 200
+
+
+def test_the_memory_of_sessions_is_bounded(signed, monkeypatch):
+    monkeypatch.setattr(auth, "SESSIONS_MAX", 2)
+    for number in range(5):
+        assert signed.get("/", bearer(a_token(sid=f"sess_{number}"))).status == 200
+        assert len(signed.pipeline._authenticator._verified) <= 2
+
+
+# --- Scopes ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("scopes", "allowed"),
+    [
+        (("read",), {"GET", "HEAD", "OPTIONS"}),
+        (("write",), {"POST", "PUT", "PATCH", "DELETE", "BREW"}),
+        (("read", "write"), {"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE", "BREW"}),
+        ((), set()),
+    ],
+)
+def test_read_covers_get_head_and_options_and_write_the_rest(keyed, scopes, allowed):
+    keyed.knows_key(DEMO_KEY, scopes=scopes)
+    for method in ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE", "BREW"):
+        assert (keyed.send(method, "/", with_key()).status == 200) is (method in allowed), method
+
+
+def test_a_scope_that_is_lacking_is_403_and_named():
+    stage = Stage(a_route("/*", "apikey_required", required_scopes=("read", "posts:admin")))
+    stage.knows_key(DEMO_KEY, scopes=("read",))
+    answer = stage.get("/", with_key())
+    assert problem(answer) == (
+        403, "scope-insufficient", 'Bearer realm="demo", error="insufficient_scope", scope="read posts:admin"',
+    )  # fmt: skip
+    stage.knows_key(DEMO_KEY, scopes=("read", "posts:admin"))
+    assert stage.get("/", with_key()).status == 200
+
+
+def test_a_users_scopes_are_the_permissions_of_the_organisation(signed):
+    signed.publish(a_snapshot(a_route("/*", "jwt_required", required_scopes=("org:posts:read",))))
+    assert signed.get("/", bearer(a_token())).status == 200
+    assert signed.get("/", bearer(a_token(org_permissions=[]))).status == 403
+
+
+def test_an_equal_request_gives_the_very_same_principal_and_a_changed_record_a_new_one(keyed):
+    from edge.exchange import Exchange
+
+    first = keyed.get("/", with_key())
+
+    def again():
+        return keyed.serve(Exchange(first.exchange.head, None, "192.0.2.7", b"http", b"id", NOW, 0.0))
+
+    assert again().exchange.principal is first.exchange.principal
+    keyed.knows_key(DEMO_KEY, scopes=("read",))
+    assert again().exchange.principal.scopes == ("read",)
