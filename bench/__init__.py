@@ -1,0 +1,1 @@
+"""What a request costs, beside the peers that are installed."""
