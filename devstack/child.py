@@ -143,6 +143,21 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def loopback_listener(port: int) -> socket.socket:
+    """Listen on 127.0.0.1; answers leave at once (TCP_NODELAY, which accepted sockets inherit)."""
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    try:
+        listener.bind(("127.0.0.1", port))
+        listener.listen(512)
+        listener.setblocking(False)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
 def require_port(port: int, what: str, setting: str) -> None:
     """Raise DevstackError unless `port` of 127.0.0.1 can be bound now."""
     with socket.socket() as probe:

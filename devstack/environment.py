@@ -99,6 +99,7 @@ def _defaults(folder: Path, ports: Mapping[str, int]) -> dict[str, str]:
         "VANTAGEEDGE_ENV": "development",
         **{name: str(port) for name, port in ports.items()},
         "WEB_BIND": "127.0.0.1",
+        "WEB_WORKERS": "1",  # eight threads; a second process would double the console's part of the start
         "CONSOLE_URL": console_url,
         "EDGE_BIND": "127.0.0.1",
         "EDGE_WORKERS": "2",

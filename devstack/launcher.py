@@ -19,7 +19,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from types import FrameType
 from typing import IO
 from urllib.parse import urlsplit
@@ -71,7 +71,8 @@ class Launcher:
         self._start("origin", f"{python} devstack.origin --port {ports['DEVSTACK_ORIGIN_PORT']}")
         if "edge" in commands:  # needs no database
             self._start("edge", commands.pop("edge"))
-        self.migrate()
+        if not schema_is_newest(self._demo.environ):
+            self.migrate()
         for name, command in commands.items():
             self._start(name, command)
         self._wait_for("clerk", f"{self._demo.clerk_url}/.well-known/jwks.json")
@@ -238,6 +239,20 @@ def check_database(variable: str, url: str) -> None:
             shown = shown.replace(password, "***") if password else shown
         cure = "start that PostgreSQL, mend the URL, or unset it to use the demo's own"
         raise DevstackError(f"{variable} cannot be used: {shown}; {cure}") from None
+
+
+def schema_is_newest(environ: Mapping[str, str]) -> bool:
+    """Say whether the database needs no migration: a second instead of the whole console's start."""
+    from alembic.script import ScriptDirectory
+
+    url = environ.get("MIGRATION_DATABASE_URL") or environ["DATABASE_URL"]
+    heads = ScriptDirectory(str(ROOT / "migrations")).get_heads()
+    try:
+        with psycopg.connect("postgresql://" + url.partition("://")[2], connect_timeout=5) as connection:
+            rows = connection.execute("SELECT version_num FROM alembic_version").fetchall()
+    except psycopg.Error:
+        return False
+    return sorted(row[0] for row in rows) == sorted(heads)
 
 
 def check_redis(url: str) -> None:

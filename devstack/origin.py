@@ -22,6 +22,8 @@ from urllib.parse import parse_qsl
 import gevent
 from gevent.pywsgi import WSGIServer
 
+from devstack.child import loopback_listener
+
 Json = Any
 Headers = list[tuple[str, str]]
 Start = Callable[[str, Headers], Any]
@@ -298,7 +300,7 @@ def main() -> None:
     port = parser.parse_args().port
     gevent.signal_handler(signal.SIGTERM, sys.exit, 0)
     try:
-        WSGIServer(("127.0.0.1", port), application, log=None).serve_forever()
+        WSGIServer(loopback_listener(port), application, log=None).serve_forever()
     except KeyboardInterrupt:
         pass
     except OSError as error:

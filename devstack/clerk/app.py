@@ -19,7 +19,7 @@ import gevent
 from flask import Flask, Response, request
 from gevent.pywsgi import WSGIServer
 
-from devstack.child import DevstackError
+from devstack.child import DevstackError, loopback_listener
 from devstack.clerk import backend_api, controls, frontend_api, pages
 from devstack.clerk.instance import Instance, asking_origin, instance, refuse
 from devstack.clerk.keys import SigningKeys
@@ -48,7 +48,7 @@ def create_app(folder: Path, host: str, console_url: str) -> Flask:
 def serve(folder: Path, port: int, console_url: str) -> None:
     """Serve until the process ends. Raises DevstackError when the port is taken."""
     app = create_app(folder, f"127.0.0.1:{port}", console_url)
-    server = WSGIServer(("127.0.0.1", port), app, log=None)
+    server = WSGIServer(loopback_listener(port), app, log=None)
     server.serve_forever()
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import pytest
 import requests
-from gevent.pywsgi import WSGIServer
 
 from devstack import origin
+from devstack.child import loopback_listener
 from tests.devstack.serving import in_process
 
 
@@ -67,8 +68,15 @@ def test_streams_in_chunks_and_keeps_its_bounds(base: str) -> None:
     assert requests.post(f"{base}/posts", data=b"x" * (origin.BODY_BYTES_MAX + 1), timeout=5).status_code == 413
 
 
+def test_kept_connections_are_answered_without_a_pause(base: str) -> None:
+    with requests.Session() as session:
+        session.get(f"{base}/users/1", timeout=5)
+        begun_mono = time.monotonic()
+        for _ in range(20):
+            session.get(f"{base}/users/1", timeout=5)
+        assert time.monotonic() - begun_mono < 0.6  # a delayed acknowledgement for each would cost 0.8 s
+
+
 def test_it_listens_on_loopback_alone() -> None:
-    server = WSGIServer(("127.0.0.1", 0), origin.application, log=None)
-    server.start()
-    assert server.server_host == "127.0.0.1"
-    server.stop()
+    with loopback_listener(0) as listener:
+        assert listener.getsockname()[0] == "127.0.0.1"
