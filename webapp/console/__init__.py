@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from flask import Flask
 
+from webapp.console.forms import label, sentence
 from webapp.console.rendering import FILTERS
 
 
@@ -19,7 +20,7 @@ def register(app: Flask) -> None:
     from webapp.console.access import blueprint
 
     assert all((api_keys, cache, config, origins, overview, routes, session))  # imported for their pages
-    app.jinja_env.filters.update(FILTERS)
+    app.jinja_env.filters.update(FILTERS, label=label, sentence=sentence)
     app.jinja_env.trim_blocks = True
     app.jinja_env.lstrip_blocks = True
     app.register_blueprint(blueprint)

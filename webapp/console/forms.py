@@ -11,10 +11,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from werkzeug.datastructures import MultiDict
 
+_LABELS: Final = {
+    "url": "URL",
+    "more_targets": "further targets",
+    "limit_kind": "rate limit",
+    "limit": "requests",
+    "window_seconds": "time window",
+    "ttl_seconds": "cache time",
+    "key_headers": "headers",
+    "cache_key_pattern": "told apart by",
+    "body_mib_max": "largest request body",
+    "origin_id": "origin",
+    "route_id": "route",
+    "auth_mode": "auth",
+    "expires_on": "date",
+}
 Values = Mapping[str, str | list[str]]
 
 
@@ -75,7 +90,8 @@ class Form:
         return number
 
     def refuse(self, name: str, message: str) -> None:
-        self.errors.setdefault(name, message)
+        is_empty = message == "String should have at least 1 character" or not self.value(name).strip()
+        self.errors.setdefault(name, "must be filled in" if is_empty and "at least" in message else message)
 
     def refuse_all(self, problems: Iterable[tuple[str, str]], controls: Mapping[str, str]) -> None:
         """Put a service's messages on the controls.
@@ -100,6 +116,16 @@ def _control_of(location: str, controls: Mapping[str, str]) -> str | None:
             if control is not None:
                 return control
     return None
+
+
+def label(control: str) -> str:
+    """Give what a person calls a control."""
+    words = _LABELS.get(control) or control.replace("_", " ")
+    return words[:1].upper() + words[1:]
+
+
+def sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def without_nones(payload: Mapping[str, Any]) -> dict[str, Any]:

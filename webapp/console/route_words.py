@@ -144,7 +144,7 @@ def _list(words: list[str]) -> str:
 def _figure(number: object) -> str:
     if isinstance(number, bool) or not isinstance(number, int | float):
         return "…"
-    return f"{number:,}" if number == int(number) else f"{number:g}"
+    return f"{int(number):,}" if number == int(number) else f"{number:g}"
 
 
 def _window(seconds: object) -> str:
