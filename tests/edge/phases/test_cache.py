@@ -1,0 +1,366 @@
+"""From memory (edge.phases.cache)."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contracts.bounds import CACHE_OBJECT_BYTES_MAX
+from contracts.keyspace import url_digest
+from edge.phases import cache
+from edge.snapshot import joined
+from tests.edge.fakes import OTHER_TENANT, Pieces, Stage, a_cache, a_response, a_route, a_snapshot
+
+DATE = "Fri, 15 Jan 2027 08:00:00 GMT"  # the stage's own time
+
+
+def a_stage(ttl_s=300, auth="public", **plan):
+    stage = Stage(a_route("/posts/*", auth, cache=a_cache(ttl_s, **plan)))
+    stage.origin.answers(200, b"post 1", Content_Type="text/plain", ETag='"v1"', Date=DATE)
+    return stage
+
+
+def told(answer):
+    return answer["X-Cache"], answer["Cache-Status"]
+
+
+MISS = ("MISS", "vantageedge; fwd=uri-miss; stored")
+
+
+# --- Served ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_first_answer_is_a_miss_and_the_second_comes_from_memory():
+    stage = a_stage()
+    first = stage.get("/posts/1")
+    stage.clock.passes(7.5)
+    second = stage.get("/posts/1")
+    assert told(first) == MISS
+    assert told(second) == ("HIT", "vantageedge; hit; ttl=292")
+    assert (second.status, second.body, second["Content-Type"], second["Age"]) == (200, b"post 1", "text/plain", "7")
+    assert second["Via"] == first["Via"] == "1.1 vantageedge"
+    assert len(stage.origin.requests) == 1
+
+
+def test_a_stored_answer_is_not_served_beyond_its_lifetime():
+    stage = a_stage(ttl_s=10)
+    stage.get("/posts/1")
+    stage.clock.passes(10)
+    assert told(stage.get("/posts/1")) == ("MISS", "vantageedge; fwd=stale; stored")
+
+
+def test_the_ttl_counts_from_now_though_the_answer_came_with_an_age():
+    stage = a_stage(ttl_s=10)
+    stage.origin.answers(200, b"x", Age="500")
+    assert stage.get("/posts/1")["Age"] == "500"
+    stage.clock.passes(9)
+    hit = stage.get("/posts/1")
+    assert (hit["X-Cache"], hit["Age"]) == ("HIT", "509")
+
+
+def test_ttl_zero_keeps_only_what_the_origin_says():
+    stage = a_stage(ttl_s=0)
+    assert told(stage.get("/posts/1")) == ("MISS", "vantageedge; fwd=uri-miss; detail=no-freshness")
+    stage.origin.answers(200, b"x", Cache_Control="max-age=5")
+    assert told(stage.get("/posts/1")) == MISS
+    assert stage.get("/posts/1")["X-Cache"] == "HIT"
+
+
+def test_head_is_answered_from_a_stored_get_without_body_but_with_its_length():
+    stage = a_stage()
+    stage.get("/posts/1")
+    answer = stage.send("HEAD", "/posts/1")
+    assert (answer["X-Cache"], answer.body, answer.reply.announced_length) == ("HIT", b"", 6)
+
+
+def test_a_head_that_misses_is_not_stored():
+    stage = a_stage()
+    assert told(stage.send("HEAD", "/posts/1")) == ("MISS", "vantageedge; fwd=uri-miss")
+    assert stage.cache.stored == {}
+
+
+def test_who_holds_the_stored_answer_gets_304():
+    stage = a_stage()
+    stage.get("/posts/1")
+    answer = stage.get("/posts/1", ("If-None-Match", '"v1"'))
+    assert (answer.status, answer.body, answer["X-Cache"], answer["ETag"]) == (304, b"", "HIT", '"v1"')
+    assert answer["Content-Type"] is None
+    assert stage.get("/posts/1", ("If-None-Match", '"v2"')).status == 200
+
+
+def test_a_miss_asks_the_origin_for_all_of_it_so_that_it_can_be_kept():
+    stage = a_stage()
+    stage.get("/posts/1", ("If-None-Match", '"v1"'), ("If-Modified-Since", DATE))
+    assert "If-" not in stage.origin.heads[0]
+    assert stage.get("/posts/1")["X-Cache"] == "HIT"
+
+
+def test_a_stored_answer_other_than_200_is_served_as_it_is():
+    stage = a_stage()
+    stage.origin.answers(301, b"", Location="/posts/2", ETag='"v1"')
+    stage.get("/posts/1")
+    answer = stage.get("/posts/1", ("If-None-Match", '"v1"'))
+    assert (answer.status, answer["X-Cache"], answer["Location"]) == (301, "HIT", "/posts/2")
+
+
+# --- What the client asks for ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "field", [("Cache-Control", "no-cache"), ("Pragma", "no-cache"), ("Cache-Control", "max-age=3")]
+)
+def test_a_client_may_ask_for_a_newer_answer_and_others_get_it_too(field):
+    stage = a_stage()
+    stage.get("/posts/1")
+    stage.clock.passes(4)
+    stage.origin.answers(200, b"post 1, edited")
+    assert told(stage.get("/posts/1", field)) == ("MISS", "vantageedge; fwd=request; stored")
+    assert stage.get("/posts/1").body == b"post 1, edited"
+
+
+def test_min_fresh_asks_for_some_lifetime_left():
+    stage = a_stage(ttl_s=10)
+    stage.get("/posts/1")
+    assert stage.get("/posts/1", ("Cache-Control", "min-fresh=10"))["X-Cache"] == "HIT"
+    assert stage.get("/posts/1", ("Cache-Control", "min-fresh=11"))["X-Cache"] == "MISS"
+
+
+def test_only_if_cached_is_504_when_nothing_is_stored():
+    """RFC 9111 section 5.2.1.7."""
+    stage = a_stage()
+    answer = stage.get("/posts/1", ("Cache-Control", "only-if-cached"))
+    assert (answer.status, told(answer)) == (504, ("MISS", "vantageedge; fwd=uri-miss"))
+    assert stage.origin.requests == []
+    stage.get("/posts/1")
+    assert stage.get("/posts/1", ("Cache-Control", "only-if-cached")).status == 200
+
+
+# --- Bypassed -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("field", "reason"),
+    [
+        (("Cache-Control", "no-store"), "no-store"),
+        (("Range", "bytes=0-1"), "range"),
+        (("If-Match", '"v1"'), "precondition"),
+        (("If-Unmodified-Since", DATE), "precondition"),
+        (("X-HTTP-Method-Override", "DELETE"), "override"),
+        (("X-Original-URL", "/admin"), "override"),
+        (("Cookie", "session=alice"), "cookie"),
+        (("Authorization", "Basic YWxpY2U6eA=="), "authorization"),
+        (("X-API-Key", "for-the-origin"), "authorization"),
+    ],
+)
+def test_what_the_origin_sees_and_the_key_does_not_hold_bypasses(field, reason):
+    stage = a_stage()
+    stage.get("/posts/1")
+    answer = stage.get("/posts/1", field)
+    assert told(answer) == ("BYPASS", f"vantageedge; fwd=bypass; detail={reason}")
+    assert len(stage.origin.requests) == 2
+    assert len(stage.cache.stored) == 1
+
+
+def test_a_get_with_a_body_bypasses():
+    stage = a_stage()
+    stage.get("/posts/1")
+    assert told(stage.send("GET", "/posts/1", body=b"fat")) == ("BYPASS", "vantageedge; fwd=bypass; detail=body")
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
+def test_other_methods_are_not_served_from_memory(method):
+    stage = a_stage()
+    stage.get("/posts/1")
+    assert told(stage.send(method, "/posts/1")) == ("BYPASS", "vantageedge; fwd=method")
+
+
+def test_a_field_that_is_part_of_the_key_does_not_bypass():
+    stage = a_stage(
+        key_pattern="path+query+headers", key_headers=("cookie", "Authorization", "x-api-key", "X-Method-Override")
+    )
+    fields = [("Cookie", "a"), ("Authorization", "b"), ("X-API-Key", "c"), ("X-Method-Override", "d")]
+    assert told(stage.get("/posts/1", *fields)) == MISS
+    assert stage.get("/posts/1", *fields)["X-Cache"] == "HIT"
+    assert stage.get("/posts/1", *fields[1:])["X-Cache"] == "MISS"
+
+
+def test_a_shared_route_is_shared_whoever_asks():
+    stage = a_stage(shared=True)
+    stage.get("/posts/1")
+    assert stage.get("/posts/1", ("Cookie", "session=alice"), ("Authorization", "Basic x"))["X-Cache"] == "HIT"
+
+
+def test_a_route_without_cache_says_nothing_about_it():
+    assert told(Stage(a_route("/*")).get("/")) == (None, None)
+
+
+# --- Kept -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "fields", "reason"),
+    [
+        (200, {"Cache_Control": "no-store"}, "no-store"),
+        (200, {"Cache_Control": "private"}, "private"),
+        (200, {"Set_Cookie": "a=b"}, "set-cookie"),
+        (200, {"Vary": "Accept"}, "vary"),
+        (500, {}, "status"),
+        (404, {}, "no-freshness"),
+    ],
+)
+def test_what_must_not_be_kept_is_not_and_the_answer_says_why(status, fields, reason):
+    stage = a_stage()
+    stage.origin.answers(status, b"x", **fields)
+    answer = stage.get("/posts/1")
+    assert told(answer) == ("MISS", f"vantageedge; fwd=uri-miss; detail={reason}")
+    assert answer.exchange.cache_reason == reason
+    assert stage.cache.stored == {}
+
+
+def test_a_streamed_answer_is_kept_when_it_arrived_whole():
+    stage = a_stage()
+    stage.origin.answers(200, Pieces(b"one ", b"two"))
+    assert stage.get("/posts/1").body == b"one two"
+    hit = stage.get("/posts/1")
+    assert (hit["X-Cache"], hit.body) == ("HIT", b"one two")
+
+
+def test_an_answer_that_broke_off_is_not_kept():
+    from edge.errors import ClientGone
+
+    stage = a_stage()
+    body = Pieces(b"one ", ClientGone())
+    stage.origin.answers(200, body)
+    with pytest.raises(AssertionError, match="exactly one"):
+        stage.get("/posts/1")
+    assert stage.cache.stored == {}
+    assert body.closed == 1
+
+
+def test_an_answer_until_the_connection_closes_is_not_kept():
+    stage = a_stage()
+    stage.origin.script = [a_response(200, (), Pieces(b"cut off?"), chunked=False)]
+    assert told(stage.get("/posts/1"))[1].endswith("detail=unframed")
+
+
+def test_a_large_answer_streams_through_and_is_not_kept():
+    stage = a_stage()
+    half = b"x" * (CACHE_OBJECT_BYTES_MAX // 2)
+    stage.origin.answers(200, Pieces(half, half, b"x", half))
+    assert len(stage.get("/posts/1").body) == 3 * len(half) + 1
+    assert stage.cache.stored == {}
+    stage.origin.answers(200, Pieces(b"x", length=CACHE_OBJECT_BYTES_MAX + 1))
+    assert told(stage.get("/posts/2"))[1].endswith("detail=too-large")
+    stage.origin.answers(200, b"x" * (CACHE_OBJECT_BYTES_MAX + 1))
+    assert told(stage.get("/posts/3"))[1].endswith("detail=too-large")
+    stage.origin.answers(200, b"x" * CACHE_OBJECT_BYTES_MAX)
+    assert told(stage.get("/posts/4")) == MISS
+
+
+def test_nothing_of_one_request_is_kept_with_the_answer():
+    stage = a_stage()
+    stage.origin.answers(200, b"x", X_Request_Id="the-origins", X_Cache="HIT from far", Connection="close")
+    stage.get("/posts/1")
+    (stored,) = stage.cache.stored.values()
+    assert stored.lines == b""
+
+
+# --- Keys -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("pattern", "same"), [("path", True), ("path+query", False), ("path+query+headers", False)])
+def test_the_pattern_says_whether_the_query_counts(pattern, same):
+    stage = a_stage(key_pattern=pattern)
+    stage.get("/posts/1?a=1")
+    assert stage.get("/posts/1?a=2")["X-Cache"] == ("HIT" if same else "MISS")
+    assert stage.get("/posts/2?a=1")["X-Cache"] == "MISS"
+
+
+def test_no_query_and_an_empty_one_are_different_urls():
+    stage = a_stage()
+    stage.get("/posts/1")
+    assert stage.get("/posts/1?")["X-Cache"] == "MISS"
+
+
+def test_key_headers_part_answers_and_allow_the_vary_they_cover():
+    stage = a_stage(key_pattern="path+query+headers", key_headers=("accept-language",))
+    stage.origin.answers(200, b"hallo", Vary="Accept-Language")
+    assert told(stage.get("/posts/1", ("Accept-Language", "de"))) == MISS
+    assert stage.get("/posts/1", ("Accept-Language", "de"))["X-Cache"] == "HIT"
+    assert stage.get("/posts/1", ("Accept-Language", "en"))["X-Cache"] == "MISS"
+    assert stage.get("/posts/1")["X-Cache"] == "MISS"
+    assert stage.get("/posts/1", ("Accept-Language", ""))["X-Cache"] == "MISS", "empty is not absent"
+
+
+def test_what_one_principal_was_told_is_not_told_to_another():
+    stage = a_stage(auth="apikey_required")
+    stage.knows_key("alices_key_001", id="key-alice")
+    stage.knows_key("bobs_key_00002", id="key-bob")
+    stage.get("/posts/1", ("X-API-Key", "alices_key_001"))
+    assert stage.get("/posts/1", ("X-API-Key", "alices_key_001"))["X-Cache"] == "HIT"
+    assert stage.get("/posts/1", ("X-API-Key", "bobs_key_00002"))["X-Cache"] == "MISS"
+
+
+def test_on_a_shared_route_it_is_but_only_to_who_may_ask():
+    stage = a_stage(auth="apikey_required", shared=True)
+    stage.knows_key("alices_key_001", id="key-alice")
+    stage.knows_key("bobs_key_00002", id="key-bob")
+    stage.get("/posts/1", ("X-API-Key", "alices_key_001"))
+    assert stage.get("/posts/1", ("X-API-Key", "bobs_key_00002"))["X-Cache"] == "HIT"
+    assert stage.get("/posts/1").status == 401
+
+
+def test_a_host_the_origin_is_told_of_does_not_change_the_answer_of_another():
+    stage = a_stage()
+    stage.publish(a_snapshot(*[a_route("/posts/*", cache=a_cache())]), "demo.example.com:8000")
+    stage.get("/posts/1", host="demo.example.com")
+    assert stage.get("/posts/1", host="demo.example.com:8000")["X-Cache"] == "MISS"
+
+
+def test_two_tenants_with_the_same_route_ids_paths_and_keys_never_cross():
+    route = a_route("/posts/*", "apikey_required", cache=a_cache(shared=True))
+    stage = Stage(route)
+    stage.publish(a_snapshot(route, id=OTHER_TENANT, subdomain="demo"), "other.example.com")
+    stage.knows_key("the_same_key_1")
+    stage.knows_key("the_same_key_1", tenant_id=OTHER_TENANT)
+    stage.get("/posts/1", ("X-API-Key", "the_same_key_1"))
+    assert stage.get("/posts/1", ("X-API-Key", "the_same_key_1"), host="other.example.com")["X-Cache"] == "MISS"  # fmt: skip
+    assert len({key.digest for key in stage.cache.stored}) == 2
+
+
+def test_a_change_that_concerns_stored_answers_leaves_them_behind_and_another_does_not():
+    stage = a_stage()
+    stage.get("/posts/1")
+    stage.publish(a_snapshot(a_route("/posts/*", cache=a_cache(), priority=5), version=2))
+    assert stage.get("/posts/1")["X-Cache"] == "HIT"
+    stage.publish(a_snapshot(a_route("/posts/*", cache=a_cache(), strip_prefix="/posts"), version=3))
+    assert stage.get("/posts/1")["X-Cache"] == "MISS"
+
+
+def test_an_answer_can_be_purged_by_its_url():
+    stage = a_stage()
+    stage.get("/posts/%31?a=1")
+    (key,) = stage.cache.stored
+    assert key.url_digest == url_digest(b"/posts/1", b"a=1")
+
+
+def test_the_memory_of_keys_is_bounded(monkeypatch):
+    monkeypatch.setattr(cache, "KEYS_MAX", 3)
+    stage = a_stage()
+    for number in range(10):
+        stage.get(f"/posts/{number}")
+    assert len(stage.config.tenants[b"demo.example.com"].routes[0].cache.keys) <= 3
+
+
+parts = st.tuples(
+    st.binary(max_size=6), st.binary(max_size=6), st.none() | st.binary(max_size=6), *[st.binary(max_size=4)] * 4
+)
+
+
+@given(parts, parts)
+def test_two_different_lists_of_parts_never_give_the_same_key(one, two):
+    assert (cache.key_digest(*one) == cache.key_digest(*two)) is (one == two)
+
+
+@given(st.lists(st.binary(max_size=5)), st.lists(st.binary(max_size=5)))
+def test_joining_parts_loses_nothing(one, two):
+    assert (joined(*one) == joined(*two)) is (one == two)
