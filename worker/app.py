@@ -12,6 +12,7 @@ Not here: the jobs (worker.tasks), the beat table (worker.schedule).
 from __future__ import annotations
 
 import ssl
+import sys
 import time
 from typing import Any
 
@@ -73,7 +74,7 @@ def configuration(given: WorkerSettings) -> dict[str, Any]:
 def _transport(given: WorkerSettings) -> dict[str, Any]:
     return {
         "visibility_timeout": given.visibility_timeout_s,
-        "polling_interval": 5,
+        "polling_interval": 3,
         "unacked_restore_interval": 10,
         "unacked_restore_throttle": 1,
         "global_keyprefix": tasks.BROKER_KEY_PREFIX,
@@ -107,7 +108,7 @@ def rules() -> Rules:
 
 @signals.setup_logging.connect(weak=False)  # type: ignore[untyped-decorator]
 def _set_up_logs(**_: Any) -> None:
-    logs.set_up(settings().log_level, "worker")
+    logs.set_up(settings().log_level, "beat" if "beat" in sys.argv else "worker")
 
 
 @signals.worker_init.connect(weak=False)  # type: ignore[untyped-decorator]

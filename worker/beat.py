@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import structlog
 from celery.signals import beat_init
+from kombu.exceptions import OperationalError
 from redbeat.schedulers import (
     LUA_EXTEND_TO_SCRIPT,
     RedBeatScheduler,
@@ -21,6 +22,9 @@ from redbeat.schedulers import (
     get_redis,
 )
 from redis.exceptions import LockError, RedisError
+
+from contracts import tasks
+from worker import schedule
 
 _log = structlog.get_logger("worker.beat")
 _AGAIN_S: Final = 1.0
@@ -31,6 +35,8 @@ beat_init.disconnect(acquire_distributed_beat_lock)
 
 class Scheduler(RedBeatScheduler):  # type: ignore[misc]
     """One per beat process."""
+
+    lock: Any = None
 
     def setup_schedule(self) -> None:
         """Wait with the table until the lock is ours."""
@@ -44,7 +50,7 @@ class Scheduler(RedBeatScheduler):  # type: ignore[misc]
         except LockError:
             _log.warning("lock lost")
             self.lock = None
-        except RedisError as error:
+        except (RedisError, OperationalError) as error:
             _log.warning("redis away", reason=type(error).__name__)
         return _AGAIN_S
 
@@ -56,6 +62,9 @@ class Scheduler(RedBeatScheduler):  # type: ignore[misc]
             return False
         super().setup_schedule()
         self.lock = lock
+        # Redis may have been away or wiped: what it lost comes back now, not at the next round.
+        expires_s = schedule.RECONCILE_EVERY_S
+        self.app.send_task(tasks.RECONCILE, queue=tasks.QUEUE_OF[tasks.RECONCILE], expires=expires_s, retry=False)
         _log.info("lock taken")
         return True
 

@@ -70,4 +70,7 @@ def _redact(_logger: Any, _method: str, event: Event) -> Event:
 
 
 def _is_not_chatter(record: logging.LogRecord) -> bool:
-    return record.levelno > logging.INFO or not str(record.msg).startswith(_CHATTER)
+    text = str(record.msg)
+    if record.name == "py.warnings":  # Celery announces a default of its next major version at each lost connection
+        return "CPendingDeprecationWarning" not in record.getMessage()
+    return record.levelno > logging.INFO or not text.startswith(_CHATTER)

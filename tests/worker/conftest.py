@@ -243,7 +243,7 @@ def bench(postgres: Postgres, migrated: str, valkey: Valkey, tmp_path: Path) -> 
         yield made
     finally:
         for process in made.processes:
-            process.stop(patience_s=5)
+            process.kill()
         with app.app_context():
             db.engine.dispose()
             extensions.redis_client().close()
