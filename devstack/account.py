@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import pwd
 import shutil
 import signal
 import subprocess
@@ -23,12 +24,22 @@ _ELSEWHERE = Path("/var/tmp")  # noqa: S108 - only folders that we own are used 
 
 
 def choose_drop() -> Drop:
-    if os.geteuid() != 0:
+    if os.geteuid() != 0 and _has_name():
         return "keep"
     probe = subprocess.run(
         leashed(["/bin/sh", "-c", "exit 0"], signal.SIGKILL, "namespace"), check=False, capture_output=True
     )
-    return "namespace" if probe.returncode == 0 else "account"
+    if probe.returncode == 0:
+        return "namespace"
+    return "account" if os.geteuid() == 0 else "keep"
+
+
+def _has_name() -> bool:
+    """initdb refuses an account that /etc/passwd does not know (docker run --user 1234)."""
+    try:
+        return bool(pwd.getpwuid(os.geteuid()))
+    except KeyError:
+        return False
 
 
 def reachable_programs(programs: Path) -> Path:
