@@ -49,21 +49,24 @@ class SystemClock:
 
 
 class Uuid7:
-    """ports.Identifiers: RFC 9562 section 5.7. Random bits are drawn a kilobyte at a time."""
+    """ports.Identifiers: RFC 9562 section 5.7; within a millisecond it counts up (section 6.2, method 2)."""
 
     def __init__(self) -> None:
-        self._pool = ""
-        self._at = 0
+        self._ms = 0
+        self._prefix = b""
+        self._tail = 0
 
     def request_id(self) -> bytes:
-        at = self._at
-        if at >= len(self._pool):
-            self._pool = os.urandom(1_020).hex()
-            at = 0
-        self._at = at + 20
-        r = self._pool[at : at + 20]
-        ms = f"{int(time.time() * 1000):012x}"
-        return f"{ms[:8]}-{ms[8:]}-7{r[:3]}-{'89ab'[int(r[3], 16) & 3]}{r[4:7]}-{r[7:19]}".encode("ascii")
+        ms = int(time.time() * 1000)
+        if ms != self._ms:
+            self._ms = ms
+            digits = b"%012x" % (ms & 0xFFFF_FFFF_FFFF)
+            chance = int.from_bytes(os.urandom(10), "big")
+            variant = 0x8000 | (chance >> 60) & 0x3FFF
+            self._prefix = b"%b-%b-7%03x-%04x-" % (digits[:8], digits[8:], chance & 0xFFF, variant)
+            self._tail = (chance >> 12) & 0x7FFF_FFFF_FFFF  # the top bit is room to count
+        self._tail += 1
+        return b"%b%012x" % (self._prefix, self._tail)
 
 
 class Edge:

@@ -56,7 +56,7 @@ class KeyStore:
         self._peppers = tuple(peppers.items())
         self._fresh_mono = fresh_mono
         self._mono = mono
-        self._memo_key = secrets.token_bytes(32)
+        self._keyed = hashlib.blake2b(digest_size=16, key=secrets.token_bytes(32))
         self._known: OrderedDict[_Memo, _Known] = OrderedDict()
         self._unknown: OrderedDict[_Memo, _Known] = OrderedDict()
         self._by_digest: dict[tuple[str, str], _Memo] = {}
@@ -65,7 +65,9 @@ class KeyStore:
         self.errors_total = 0
 
     def find(self, tenant_id: str, presented: bytes) -> KeyRecord | None:
-        memo = (tenant_id, hashlib.blake2b(presented, digest_size=16, key=self._memo_key).digest())
+        keyed = self._keyed.copy()
+        keyed.update(presented)
+        memo = (tenant_id, keyed.digest())
         known = self._known.get(memo)
         now = self._mono()
         if known is not None and now - self._fresh_mono() <= _FRESH_S and self._survives_loss(known, now):

@@ -22,7 +22,7 @@ import gevent
 import orjson
 
 from edge.errors import GatewayError
-from edge.exchange import Exchange
+from edge.exchange import Exchange, Principal
 from edge.telemetry.metrics import Cell
 
 _LOG: Final = logging.getLogger(__name__)
@@ -35,6 +35,7 @@ _SECRET_WORDS: Final = (
     b"jwt", b"otp", b"pin",
 )  # fmt: skip
 _REDACTED: Final = b"REDACTED"
+_SENDER: Final = "access-log"
 
 _Refusal = tuple[GatewayError, str, bytes, float]
 
@@ -80,12 +81,17 @@ def fragment(tenant_id: str, subdomain: str, route_id: str, pattern: str) -> byt
     return orjson.dumps({name: value for name, value in parts.items() if value})[1:-1]
 
 
+NOWHERE: Final = b'"tenant.id":null'
+"""The fragment of requests that met no tenant."""
+
+
 class Encoder:
     """Lines of JSON, each ended by a line feed."""
 
     def __init__(self) -> None:
         self._texts = JsonTexts()
         self._queries: dict[bytes, bytes] = {}
+        self._principals: dict[tuple[str, str], bytes] = {}
         self._second = 0
         self._stamp = b""
 
@@ -109,49 +115,72 @@ class Encoder:
     def exchange(self, cell: Cell, exchange: Exchange, status: int) -> bytes:
         head = exchange.head
         of = self._texts.of
+        section = head.section
+        sender: bytes | None = section.derived.get(_SENDER)
+        if sender is None:
+            sender = section.derived[_SENDER] = self._sender(exchange)
         line = (
-            b'%b,"request.id":"%b",%b%b"http.request.method":%b,"url.scheme":"%b","server.address":%b,"url.path":%b,'
-            b'"network.protocol.version":"1.%d","client.address":"%b","http.response.status_code":%d,'
-            b'"duration_ms":%.3f,"http.request.size":%d,"http.response.size":%d'
+            b'%b,"request.id":"%b",%b,%b,"http.request.method":%b,"url.path":%b,"client.address":"%b",'
+            b'"http.response.status_code":%d,"duration_ms":%.3f,"http.request.size":%d,"http.response.size":%d'
         ) % (
-            self._time(exchange.received_at), exchange.request_id, cell.fragment, b"," if cell.fragment else b"",
-            of(head.method), exchange.scheme, of(head.host), of(exchange.path or head.path),
-            head.version % 10, exchange.client_ip.encode("ascii", "replace"), status,
+            self._time(exchange.received_at), exchange.request_id, cell.fragment, sender, of(head.method),
+            of(exchange.path or head.path), exchange.client_ip.encode("ascii", "replace"), status,
             (exchange.finished_mono - exchange.received_mono) * 1000, exchange.bytes_in, exchange.bytes_out,
         )  # fmt: skip
         return line + self._more(exchange)
 
+    def _sender(self, exchange: Exchange) -> bytes:
+        """The members that depend on the header section alone; remembered with it."""
+        head = exchange.head
+        of = self._texts.of
+        version = head.version % 10
+        members = b'"url.scheme":"%b","network.protocol.version":"1.%d","server.address":%b'
+        line = members % (exchange.scheme, version, of(head.host))
+        agent = head.section.get(b"user-agent")
+        return line if agent is None else b'%b,"user_agent.original":%b' % (line, of(agent))
+
     def _more(self, exchange: Exchange) -> bytes:
         """The members that only some lines have, and the line's end."""
-        parts = []
-        of = self._texts.of
-        query = exchange.head.query
-        if query:
-            parts.append(b',"url.query":%b' % self._query(query))
-        agent = exchange.head.section.get(b"user-agent")
-        if agent is not None:
-            parts.append(b',"user_agent.original":%b' % of(agent))
+        line = b""
+        if exchange.upstream_start_mono:
+            target = exchange.target
+            line = b',"upstream.duration_ms":%.3f,"upstream.target":"%b"' % (
+                (upstream_end_mono(exchange) - exchange.upstream_start_mono) * 1000,
+                target.id.encode("ascii", "replace") if target is not None else b"",
+            )
+            if exchange.attempts > 1:
+                line += b',"upstream.attempts":%d' % exchange.attempts
         principal = exchange.principal
         if principal is not None:
-            subject = of(principal.subject.encode("utf-8", "replace"))
-            parts.append(b',"principal.kind":"%b","principal.id":%b' % (principal.kind.encode(), subject))
+            line += self._principal(principal)
         if exchange.verdicts:
-            refused = any(not v.allowed and v.policy.mode == "enforce" for v in exchange.verdicts)
-            parts.append(b',"rate_limit.result":"refused"' if refused else b',"rate_limit.result":"allowed"')
+            line += self._limits(exchange)
         if exchange.cache_result is not None:
-            parts.append(b',"cache.result":%b' % of(exchange.cache_result.encode()))
-        if exchange.upstream_start_mono:
-            took_ms = (upstream_end_mono(exchange) - exchange.upstream_start_mono) * 1000
-            target = of(exchange.target.id.encode()) if exchange.target is not None else b"null"
-            parts.append(b',"upstream.duration_ms":%.3f,"upstream.target":%b' % (took_ms, target))
-            if exchange.attempts > 1:
-                parts.append(b',"upstream.attempts":%d' % exchange.attempts)
+            line += b',"cache.result":"%b"' % exchange.cache_result.encode("ascii")
+        if exchange.head.query:
+            line += b',"url.query":%b' % self._query(exchange.head.query)
         if exchange.error is not None:
-            parts.append(_error(exchange.error))
+            line += _error(exchange.error)
         if exchange.client_gone:
-            parts.append(b',"client.gone":true')
-        parts.append(b"}\n")
-        return b"".join(parts)
+            line += b',"client.gone":true'
+        return line + b"}\n"
+
+    def _principal(self, principal: Principal) -> bytes:
+        name = (principal.kind, principal.subject)
+        found = self._principals.get(name)
+        if found is None:
+            if len(self._principals) >= _MEMO_MAX:
+                self._principals.clear()
+            subject = orjson.dumps(principal.subject)
+            found = b',"principal.kind":"%b","principal.id":%b' % (principal.kind.encode(), subject)
+            self._principals[name] = found
+        return found
+
+    def _limits(self, exchange: Exchange) -> bytes:
+        for verdict in exchange.verdicts:
+            if not verdict.allowed and verdict.policy.mode == "enforce":
+                return b',"rate_limit.result":"refused"'
+        return b',"rate_limit.result":"allowed"'
 
     def refusal(self, refusal: _Refusal) -> bytes:
         error, client_ip, request_id, at = refusal

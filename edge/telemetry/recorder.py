@@ -15,7 +15,7 @@ from typing import Final
 
 from edge.errors import GatewayError
 from edge.exchange import Exchange
-from edge.telemetry.access_log import AccessLog, fragment, upstream_end_mono
+from edge.telemetry.access_log import NOWHERE, AccessLog, fragment, upstream_end_mono
 from edge.telemetry.metrics import BOUNDS_S, METHODS, Cell, Meter
 
 _LOG: Final = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ class Recorder:
     def __init__(self, meter: Meter, log: AccessLog) -> None:
         self._meter = meter
         self._log = log
-        self._nowhere = meter.cell("none", "none", b"")
+        self._nowhere = meter.cell("none", "none", NOWHERE)
 
     def record(self, exchange: Exchange) -> None:
         try:
