@@ -205,7 +205,7 @@ class Downstream:
             return buffer[:length]
         body = self._body = RequestBody(self, head, buffer)
         self._buffer = b""
-        if head.chunked and buffer.endswith(LAST_CHUNK):
+        if head.chunked and LAST_CHUNK in buffer:
             return self._whole_chunked(body, buffer)
         return body
 
