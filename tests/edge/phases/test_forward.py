@@ -1,0 +1,218 @@
+"""The request that goes to the origin (edge.phases.forward)."""
+
+import json
+
+import pytest
+
+from edge.errors import GatewayError, Retry
+from edge.exchange import Principal
+from edge.phases.forward import principal_value
+from tests.edge.fakes import Pieces, Stage, a_response, a_route, a_snapshot, an_origin
+
+
+def sent(stage, index=0):
+    line, *fields = stage.origin.heads[index].split("\r\n")
+    return line, [field for field in fields if field]
+
+
+def test_the_request_is_told_anew_in_full():
+    stage = Stage(a_route("/api/*", strip_prefix="/api"))
+    stage.get("/api/posts/%41?q=%41&q", ("Accept", "*/*"), ("Connection", "close, X-Hop"), ("X-Hop", "1"))
+    assert sent(stage) == (
+        "GET /posts/A?q=%41&q HTTP/1.1",
+        [
+            "Host: origin.example.com:8082",
+            "Accept: */*",
+            "X-Forwarded-For: 192.0.2.7",
+            "X-Forwarded-Proto: http",
+            "X-Forwarded-Host: demo.example.com",
+            "Forwarded: for=192.0.2.7;proto=http;host=demo.example.com",
+            "Via: 1.1 vantageedge",
+            "X-Vantage-Tenant: 11111111-1111-7111-8111-111111111111",
+            "X-Request-Id: 00000000-0000-7000-8000-000000000001",
+        ],
+    )
+
+
+def test_a_client_cannot_speak_in_the_gateways_name():
+    stage = Stage()
+    forged = ("X-Vantage-Principal", "X-VANTAGE-TENANT", "X-Vantage-Anything", "X-Request-Id", "X-Forwarded-For",
+              "Forwarded", "X-Real-IP")  # fmt: skip
+    stage.get("/", *((name, "forged") for name in forged))
+    assert "forged" not in stage.origin.heads[0]
+
+
+@pytest.mark.parametrize(
+    ("prefix", "path", "expected"),
+    [
+        (None, "/api/x", "/api/x"),
+        ("/api", "/api/x", "/x"),
+        ("/api/", "/api/x", "/x"),
+        ("/api", "/api", "/"),
+        ("/api", "/api/", "/"),
+        ("/api", "/apix", "/apix"),
+        ("/api", "/other", "/other"),
+        ("/", "/x", "/x"),
+    ],
+)
+def test_strip_prefix_ends_at_a_segments_end(prefix, path, expected):
+    stage = Stage(a_route("/*", strip_prefix=prefix))
+    stage.get(path)
+    assert sent(stage)[0] == f"GET {expected} HTTP/1.1"
+
+
+def test_a_targets_base_path_goes_before_the_path():
+    stage = Stage(snapshot=a_snapshot(a_route(), origins=[an_origin("https://api.example.com/v1/")]))
+    stage.get("/posts?x=1")
+    line, fields = sent(stage)
+    assert (line, fields[0]) == ("GET /v1/posts?x=1 HTTP/1.1", "Host: api.example.com")
+    assert stage.origin.requests[0].url == "https://api.example.com"
+
+
+def test_a_route_may_preserve_the_clients_host():
+    stage = Stage(a_route(preserve_host=True))
+    stage.get("/")
+    assert sent(stage)[1][0] == "Host: demo.example.com"
+
+
+def test_an_origins_times_go_with_the_request():
+    origin = an_origin(connect_timeout_s=1.0, timeout_s=2.0, idle_timeout_s=3.0)
+    stage = Stage(snapshot=a_snapshot(a_route(), origins=[origin]))
+    stage.get("/")
+    request = stage.origin.requests[0]
+    assert (request.connect_timeout_s, request.first_byte_timeout_s, request.idle_timeout_s) == (1.0, 2.0, 3.0)
+
+
+# --- Bodies ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("body", "framing"),
+    [
+        (b"abc", "Content-Length: 3"),
+        (Pieces(b"a", b"bc", length=3), "Content-Length: 3"),
+        (Pieces(b"a", b"bc"), "Transfer-Encoding: chunked"),
+    ],
+)
+def test_a_body_goes_on_framed_as_it_came(body, framing):
+    stage = Stage()
+    assert stage.send("POST", "/", body=body).status == 200
+    assert framing in stage.origin.heads[0]
+    assert stage.origin.bodies == [b"abc"]
+
+
+def test_no_body_is_no_framing_but_a_post_says_so():
+    stage = Stage()
+    stage.get("/")
+    stage.send("POST", "/")
+    assert "Content-Length" not in stage.origin.heads[0]
+    assert "Content-Length: 0" in stage.origin.heads[1]
+
+
+@pytest.mark.parametrize("body", [b"x" * 11, Pieces(b"x" * 11, length=11)])
+def test_a_body_known_to_be_too_large_is_413_before_anything_is_sent(body):
+    stage = Stage(a_route(body_bytes_max=10))
+    answer = stage.send("POST", "/", body=body)
+    assert (answer.status, stage.origin.requests) == (413, [])
+    assert answer.exchange.error.close, "what is left of the body cannot be told from a next request"
+
+
+def test_a_chunked_body_that_turns_out_too_large_is_413():
+    stage = Stage(a_route(body_bytes_max=10))
+    assert stage.send("POST", "/", body=Pieces(b"x" * 10)).status == 200
+    answer = stage.send("POST", "/", body=Pieces(b"x" * 10, b"x"))
+    assert (answer.status, answer.exchange.attempts) == (413, 1)
+
+
+# --- Retries --------------------------------------------------------------------------------------------------------
+
+
+def failure(retry, slug="origin-unreachable"):
+    return GatewayError(slug, "No answer.", retry=retry)
+
+
+def two_targets(*routes):
+    origin = an_origin("http://a.example.com", "http://b.example.com")
+    return Stage(snapshot=a_snapshot(*(routes or (a_route(),)), origins=[origin]))
+
+
+def test_when_nothing_was_sent_another_target_is_tried_whatever_the_method():
+    stage = two_targets()
+    stage.origin.script = [failure(Retry.NOTHING_SENT), a_response(201)]
+    answer = stage.send("POST", "/", body=b"once")
+    assert (answer.status, answer.exchange.attempts, answer.exchange.target.id) == (201, 2, "target-2")
+    assert [request.url for request in stage.origin.requests] == ["http://a.example.com", "http://b.example.com"]
+    assert answer.exchange.error is None
+
+
+def test_there_are_at_most_two_retries():
+    stage = two_targets()
+    stage.origin.script = [failure(Retry.NOTHING_SENT)]
+    answer = stage.get("/")
+    assert (answer.status, answer.exchange.attempts) == (502, 3)
+
+
+def test_a_kept_connection_that_was_closed_is_replaced_for_idempotent_methods_only():
+    stage = Stage()
+    stage.origin.script = [failure(Retry.REUSED_CONNECTION), a_response(200)]
+    assert stage.send("PUT", "/", body=b"x").exchange.attempts == 2
+    assert [request.fresh for request in stage.origin.requests] == [False, True]
+    stage.origin.script = [failure(Retry.REUSED_CONNECTION), a_response(200)]
+    answer = stage.send("POST", "/", body=b"x")
+    assert (answer.status, answer.exchange.attempts) == (502, 1)
+
+
+@pytest.mark.parametrize("retry", [Retry.NEVER, Retry.IF_IDEMPOTENT])
+def test_what_the_origin_may_have_acted_on_is_not_sent_again(retry):
+    stage = two_targets()
+    stage.origin.script = [failure(retry), a_response(200)]
+    assert stage.get("/").exchange.attempts == 1
+
+
+def test_a_streamed_body_that_was_partly_read_is_never_sent_again():
+    stage = two_targets()
+    stage.origin.script = [failure(Retry.REUSED_CONNECTION), a_response(200)]
+    answer = stage.send("PUT", "/", body=Pieces(b"half", length=4))
+    assert (answer.status, answer.exchange.attempts) == (502, 1)
+
+
+def test_a_streamed_body_nobody_read_is():
+    stage = two_targets()
+    stage.origin.script = [failure(Retry.NOTHING_SENT), a_response(200)]
+    body = Pieces(b"whole", length=5)
+
+    sending = stage.origin.send
+
+    def closes_what_it_was_given(request):
+        try:
+            return sending(request)
+        except GatewayError:
+            request.body.close()
+            raise
+
+    stage.origin.send = closes_what_it_was_given
+    assert stage.send("POST", "/", body=body).exchange.attempts == 2
+    assert stage.origin.bodies == [b"whole"]
+
+
+def test_the_same_targets_timeout_is_not_waited_out_twice():
+    late = failure(Retry.NOTHING_SENT, "origin-timeout")
+    stage = Stage()
+    stage.origin.script = [late]
+    assert (stage.get("/").status, len(stage.origin.requests)) == (504, 1)
+    stage = two_targets()
+    stage.origin.script = [late, a_response(200)]
+    assert stage.get("/").exchange.attempts == 2
+
+
+# --- Principals -----------------------------------------------------------------------------------------------------
+
+
+def test_a_principal_is_told_as_compact_ascii_json():
+    value = principal_value(Principal("user", "user_ä\r\n", ("a b",), "org_1", "org:admin"))
+    assert json.loads(value) == {
+        "v": 1, "kind": "user", "sub": "user_ä\r\n", "scopes": ["a b"], "org": "org_1", "role": "org:admin",
+    }  # fmt: skip
+    assert value.isascii()
+    assert b"\r" not in value
+    assert principal_value(Principal("key", "key-1")) == b'{"v":1,"kind":"key","sub":"key-1"}'

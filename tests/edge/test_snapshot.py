@@ -1,0 +1,193 @@
+"""A tenant's snapshot compiled for reading (edge.snapshot): routing against the plainest model, and what is precomputed."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contracts.patterns import Capture, Literal, parse_pattern
+from contracts.snapshot import SnapshotError
+from edge import snapshot as compiled
+from edge.snapshot import compile_snapshot
+from tests.edge.fakes import a_bucket, a_cache, a_route, a_snapshot, an_origin
+
+
+def a_tenant(*routes, **more):
+    return compile_snapshot(a_snapshot(*routes, **more))
+
+
+def winner(tenant, path, method=b"GET"):
+    match = tenant.resolve(path).choose(method)
+    return match.route.id if match else None
+
+
+# --- Routing --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("pattern", "matches", "does_not"),
+    [
+        ("/", [b"/"], [b"/x", b"//"]),
+        ("/*", [b"/", b"/x", b"//", b"/x/y"], []),
+        ("/api/users/*", [b"/api/users", b"/api/users/", b"/api/users/1/x"], [b"/api/usersx", b"/api"]),
+        ("/users/{id}", [b"/users/1", b"/users/%20"], [b"/users/", b"/users", b"/users/1/"]),
+        ("/users/", [b"/users/"], [b"/users"]),
+        ("/a//b", [b"/a//b"], [b"/a/b"]),
+        ("/{a}/x/{b}", [b"/1/x/2"], [b"/1/y/2"]),
+    ],
+)
+def test_a_pattern_matches_as_its_grammar_says(pattern, matches, does_not):
+    tenant = a_tenant(a_route(pattern))
+    assert [path for path in matches if not tenant.resolve(path).routes] == []
+    assert [path for path in does_not if tenant.resolve(path).routes] == []
+
+
+def test_priority_wins_then_literals_then_length_then_exactness_then_age():
+    routes = [
+        a_route("/*", id="all"), a_route("/{a}/{b}", id="captures"), a_route("/x/*", id="x-rest"),
+        a_route("/x/{b}", id="x-capture"), a_route("/x/y", id="literal"), a_route("/x/y", id="younger"),
+    ]  # fmt: skip
+    order = [route.id for route in a_tenant(*routes).resolve(b"/x/y").routes]
+    assert order == ["literal", "x-capture", "x-rest", "captures", "all"]
+    boosted = a_tenant(*routes, a_route("/*", id="boosted", priority=1))
+    assert winner(boosted, b"/x/y") == "boosted"
+
+
+def test_captures_are_told_by_name():
+    match = a_tenant(a_route("/users/{user}/posts/{post}")).resolve(b"/users/7/posts/9").choose(b"GET")
+    assert match.captures == (("user", b"7"), ("post", b"9"))
+
+
+segments = st.sampled_from(["a", "b", "c", "{x}", ""])
+patterns = st.builds(
+    lambda parts, rest: "/" + "/".join([*(part for part in parts if part), *rest]),
+    st.lists(segments, max_size=4).map(lambda parts: [p if p != "{x}" else "{x%d}" % n for n, p in enumerate(parts)]),
+    st.sampled_from([[], ["*"], [""]]),
+)
+methods = st.sampled_from([(), ("GET",), ("POST",), ("HEAD",), ("GET", "POST")])
+routes = st.lists(
+    st.tuples(patterns, methods, st.integers(-1, 1)), max_size=12
+).map(lambda rows: [a_route(p, id=str(n), methods=m, priority=q) for n, (p, m, q) in enumerate(rows)])  # fmt: skip
+paths = st.lists(st.sampled_from(["a", "b", "c", ""]), min_size=1, max_size=5).map(lambda parts: "/" + "/".join(parts))
+
+
+def fits(pattern, path):
+    """The plainest reading of the grammar, one segment after the other."""
+    wanted, given_ = list(pattern.segments), path[1:].split("/")
+    if pattern.has_rest:
+        wanted.pop()
+        if len(given_) < len(wanted):
+            return False
+        given_ = given_[: len(wanted)]
+    if len(wanted) != len(given_):
+        return False
+    return all(
+        segment == Literal(part) or (isinstance(segment, Capture) and part != "")
+        for segment, part in zip(wanted, given_, strict=True)
+    )
+
+
+@given(routes, paths, st.sampled_from(["GET", "HEAD", "POST", "PUT"]))
+def test_the_trie_chooses_what_trying_every_route_in_order_of_rank_would(configs, path, method):
+    best = None
+    for position, config in enumerate(configs):
+        pattern = parse_pattern(config.path_pattern)
+        allowed = not config.methods or method in config.methods or (method == "HEAD" and "GET" in config.methods)
+        if allowed and fits(pattern, path):
+            rank = pattern.rank(config.priority, position)
+            best = min(best, (rank, config.id)) if best else (rank, config.id)
+    assert winner(a_tenant(*configs), path.encode(), method.encode()) == (best[1] if best else None)
+
+
+def test_a_route_hidden_by_an_equal_pattern_is_not_even_considered():
+    tenant = a_tenant(a_route("/x", id="first", methods=("GET", "POST")), a_route("/x", id="hidden", methods=("POST",)))
+    assert [route.id for route in tenant.resolve(b"/x").routes] == ["first"]
+
+
+# --- Memory ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_path_seen_before_is_one_look_up():
+    tenant = a_tenant(a_route("/x/{id}"))
+    assert tenant.resolve(b"/x/1") is tenant.resolve(b"/x/1") is tenant.paths[b"/x/1"]
+
+
+def test_the_memory_of_paths_is_bounded_and_paths_without_a_route_do_not_enter_it(monkeypatch):
+    monkeypatch.setattr(compiled, "PATHS_MAX", 3)
+    tenant = a_tenant(a_route("/x/*"))
+    for number in range(10):
+        tenant.resolve(b"/x/%d" % number)
+        tenant.resolve(b"/y/%d" % number)
+        assert len(tenant.paths) <= 3
+    assert all(path.startswith(b"/x/") for path in tenant.paths)
+    tenant.paths.clear()
+    tenant.resolve(b"/x/" + b"long" * 200)
+    assert tenant.paths == {}
+
+
+# --- Compiling ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        (a_snapshot(a_route("no-slash", id="r1")), "route r1: path_pattern must start with '/'"),
+        (a_snapshot(a_route(id="r1", origin_id="gone")), "route r1: origin gone is not in the snapshot"),
+        (a_snapshot(origins=[an_origin("ftp://x")]), "target target-1: must start with http"),
+    ],
+)
+def test_a_snapshot_that_does_not_compile_says_where(broken, message):
+    with pytest.raises(SnapshotError, match=message):
+        compile_snapshot(broken)
+
+
+def test_an_origin_without_a_target_does_not_compile():
+    from contracts.snapshot import OriginConfig
+
+    with pytest.raises(SnapshotError, match="origin o1 has no target"):
+        compile_snapshot(a_snapshot(origins=[OriginConfig(id="o1", name="empty", targets=())]))
+
+
+def test_two_equal_snapshots_compile_to_the_same_epochs_and_a_concern_changes_them():
+    def epoch(*origins, **route):
+        return (
+            a_tenant(a_route("/x", cache=a_cache(**route.pop("plan", {})), **route), origins=origins)
+            .routes[0]
+            .cache.epoch
+        )
+
+    base = epoch()
+    assert epoch() == base
+    same = [
+        epoch(priority=3),
+        epoch(policies=(a_bucket(),)),
+        epoch(required_scopes=("read",)),
+        epoch(an_origin(timeout_s=1)),
+    ]
+    assert set(same) == {base}
+    others = [
+        epoch(plan={"ttl_s": 5}), epoch(plan={"key_pattern": "path"}), epoch(plan={"shared": True}), epoch(strip_prefix="/x"),
+        epoch(preserve_host=True), epoch(auth="jwt_required"), epoch(any_user=True), epoch(forward_credential=True),
+        epoch(an_origin("http://elsewhere.example.com")), epoch(an_origin("http://origin.example.com:8082/base")),
+    ]  # fmt: skip
+    assert len({base, *others}) == len(others) + 1
+
+
+def test_key_headers_count_only_when_the_pattern_says_so():
+    def names(pattern):
+        plan = a_cache(key_pattern=pattern, key_headers=("Accept",))
+        return a_tenant(a_route("/x", cache=plan)).routes[0].cache.names
+
+    assert (names("path+query"), names("path+query+headers")) == ((), (b"accept",))
+
+
+def test_meters_are_empty_slots_for_telemetry():
+    tenant = a_tenant(a_route())
+    assert (tenant.meter, tenant.routes[0].meter) == (None, None)
+
+
+def test_everything_says_what_it_is():
+    tenant = a_tenant(a_route("/x/*"))
+    assert repr(tenant) == "<Tenant demo version=1 1 routes>"
+    assert repr(tenant.routes[0]) == "<Route /x/* public>"
+    assert repr(tenant.origins["origin-1"]) == "<Origin backend 1 targets>"
+    assert repr(tenant.origins["origin-1"].targets[0]) == "<Target http://origin.example.com:8082 weight=1>"
