@@ -18,7 +18,7 @@ from uuid import UUID
 
 from flask import current_app, make_response, request
 from flask_openapi3.blueprint import APIBlueprint
-from flask_openapi3.models import Tag
+from flask_openapi3.models.tag import Tag
 from pydantic import BaseModel, ValidationError
 from werkzeug.wrappers import Response
 
@@ -157,7 +157,7 @@ def _no_constant(name: str) -> object:
 
 
 def if_match() -> int | None:
-    """Give the row version that If-Match names: None for no field or `*`, -1 (which no row has) for what is not ours."""
+    """Give the row version that If-Match names: None for no field or `*`, -1 (no row has it) for what is not ours."""
     field = request.headers.get("If-Match")
     if field is None or field.strip() == "*":
         return None

@@ -3,7 +3,8 @@
 In:    exceptions of services, of HTTP and of the stores.
 Out:   problem responses under /api/; for pages, whatever the console put into `vantageedge.error_page`.
 Laws:  1. An unexpected exception is logged whole and answered by one sentence. 2. A 404 of another tenant's thing and
-       of a missing one are the same bytes, but for the request id. 3. 401 carries a challenge, 405 Allow, 503 Retry-After.
+       of a missing one are the same bytes, but for the request id.
+       3. 401 carries a challenge, 405 Allow, 503 Retry-After.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ In:    a GET for a document whose cookies do not settle who is there.
 Out:   the redirect to Clerk; on the way back the cookies it orders, then a redirect to the clean URL.
 Laws:  1. Only documents shake hands; anything else is told 401. 2. Three in a row without a result end it. 3. The
        orders are signed by the instance's key, are of a category that no template can make, and set Clerk's own
-       cookies only. 4. From the query they are taken on development instances alone: in a link they would sign somebody in.
+       cookies only. 4. From the query they are taken on development instances alone: a link could sign one in.
 Not here: what is believed afterwards (webapp.auth.verifier).
 """
 
