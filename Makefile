@@ -52,7 +52,7 @@ types: ## mypy, strict
 	@$(PY) -m mypy
 
 rules: ## The import rules of ARCHITECTURE.md
-	@PYTHONPATH=. .venv/bin/lint-imports --no-timing > .lint-imports.out 2>&1 || { cat .lint-imports.out; rm -f .lint-imports.out; exit 1; }; rm -f .lint-imports.out
+	@out=$$(PYTHONPATH=. .venv/bin/lint-imports 2>&1) || { echo "$$out"; exit 1; }
 
 fmt: ## Format, and mend what ruff can mend
 	@scripts/bootstrap test

