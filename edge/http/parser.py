@@ -31,6 +31,7 @@ from edge.settings import Limits
 RESPONSE_HEAD_BYTES_MAX: Final = 65_536
 _RESPONSE_FIELDS_MAX: Final = 200
 _REMEMBERED_BLOCK_BYTES_MAX: Final = 8_192
+_METHOD_BYTES_MAX: Final = 64
 _NONE: Final[tuple[bytes, ...]] = ()
 
 
@@ -104,7 +105,7 @@ def parse_request_head(buffer: bytes, sections: SectionMemo, limits: Limits) -> 
         return _after_empty_line(buffer, sections, limits)
     line_end = match.end()
     if line_end - 2 > limits.request_line_bytes_max:
-        _refuse("The request line is too long.", "target-too-long")
+        _refuse_long(buffer)
     if end + 4 > limits.head_bytes_max:
         _refuse("The header section is too large.", "head-too-large")
     method, target, version = match.groups()
@@ -200,6 +201,13 @@ def _refuse(detail: str, slug: str = "request-malformed") -> NoReturn:
     raise GatewayError(slug, detail, source=Source.DOWNSTREAM, close=True)
 
 
+def _refuse_long(line: bytes) -> NoReturn:
+    """RFC 9112 section 3: 414 is about the target; a method without end is no request line at all."""
+    if b" " in line[:_METHOD_BYTES_MAX]:
+        _refuse("The request line is too long.", "target-too-long")
+    _refuse("The request line is malformed.")
+
+
 def _refuse_response(internal: str) -> NoReturn:
     raise GatewayError(
         "origin-invalid-response", "The origin's response is not valid HTTP.", internal=internal,
@@ -214,7 +222,7 @@ def _after_empty_line(buffer: bytes, sections: SectionMemo, limits: Limits) -> t
         return None if parsed is None else (parsed[0], parsed[1] + 2)
     line, _, _ = buffer.partition(b"\r\n")
     if len(line) > limits.request_line_bytes_max:
-        _refuse("The request line is too long.", "target-too-long")
+        _refuse_long(line)
     _refuse("The request line is malformed.")
 
 
@@ -223,7 +231,7 @@ def _incomplete_request(buffer: bytes, limits: Limits) -> None:
     start = 2 if buffer[:2] == b"\r\n" else 0
     line_end = buffer.find(b"\r\n", start)
     if (line_end if line_end >= 0 else len(buffer)) - start > limits.request_line_bytes_max:
-        _refuse("The request line is too long.", "target-too-long")
+        _refuse_long(buffer)
     if _surely_bad(buffer):
         _refuse(_why_malformed(buffer))
     if line_end >= 0 and REQUEST_LINE.match(buffer, start) is None:

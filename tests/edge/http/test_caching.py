@@ -2,7 +2,16 @@
 
 import pytest
 
-from edge.http.caching import DELTA_S_MAX, delta_s, directives, freshness, refusal, request_directives
+from edge.http.caching import (
+    DELTA_S_MAX,
+    delta_s,
+    directives,
+    freshness,
+    refusal,
+    request_directives,
+    variant_value,
+    varies_by,
+)
 from tests.edge.fakes import a_section
 
 NOW = 784_111_777.0  # Sun, 06 Nov 1994 08:49:37 GMT
@@ -47,7 +56,7 @@ def test_pragma_counts_only_without_cache_control():
     [(None, None), (b"0", 0), (b"60", 60), (b"-1", 0), (b"", 0), (b"1.5", 0), (b"9" * 15, DELTA_S_MAX), (b"9" * 30, 0)],
 )
 def test_seconds_that_cannot_be_read_count_as_none_left(value, expected):
-    """Section 4.2.1: caches are encouraged to consider responses that have invalid freshness information to be stale."""
+    """Section 4.2.1: caches are encouraged to consider responses with invalid freshness information to be stale."""
     assert delta_s(value) == expected
 
 
@@ -69,7 +78,7 @@ def test_an_answer_that_hangs_on_this_one_request_is_not_stored(status):
         ([("Cache-Control", 'private="x-user"')], "private"),
         ([("Cache-Control", "no-cache")], "no-cache"),
         ([("Set-Cookie", "a=b")], "set-cookie"),
-        ([("Vary", "Accept")], "vary"),
+        ([("Vary", "User-Agent")], "vary"),
         ([("Vary", "*")], "vary"),
     ],
 )
@@ -77,9 +86,32 @@ def test_the_origins_refusals_are_never_overridden(fields, reason):
     assert why_not(fields) == reason
 
 
-def test_vary_on_what_the_key_holds_may_be_stored():
-    assert why_not([("Vary", "Accept, ACCEPT-language")], keyed=[b"accept", b"accept-language"]) is None
-    assert why_not([("Vary", "Accept"), ("Vary", "Cookie")], keyed=[b"accept"]) == "vary"
+def test_vary_on_what_the_key_holds_or_browsers_negotiate_by_may_be_stored():
+    assert why_not([("Vary", "User-Agent, X-SHARD")], keyed=[b"user-agent", b"x-shard"]) is None
+    assert why_not([("Vary", "User-Agent"), ("Vary", "Cookie")], keyed=[b"user-agent"]) == "vary"
+    assert why_not([("Vary", "Origin, Accept-Encoding")]) is None
+    assert varies_by(a_section([("Vary", "Origin, accept"), ("Vary", "Origin, X")]), frozenset({b"x"})) == (
+        b"accept",
+        b"origin",
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("gzip, deflate, br", b"br,deflate,gzip"),
+        ("br;q=1.0, GZIP; q=0.5, deflate;q=0", b"br,gzip"),
+        ("x-made-up-1, gzip;q=0.000", b""),
+        ("*", b"*"),
+    ],
+)
+def test_of_accept_encoding_the_set_of_known_codings_counts(value, expected):
+    assert variant_value(a_section([("Accept-Encoding", value)]), b"accept-encoding") == (expected,)
+
+
+def test_other_negotiated_fields_count_as_they_are_and_absent_is_not_empty():
+    assert variant_value(a_section([("Accept", "a"), ("Accept", "b")]), b"accept") == (b"a", b"b")
+    assert variant_value(a_section(), b"accept-encoding") == variant_value(a_section(), b"accept") == ()
 
 
 def test_freshness_comes_from_ttl_then_s_maxage_then_max_age_then_expires():

@@ -13,9 +13,16 @@ from edge.http.fields import http_date, members, token_or_quoted, tokens
 
 @pytest.mark.parametrize(
     ("value", "parts"),
-    [(b"", []), (b" , ,", []), (b"a", [b"a"]), (b"a, b ,c", [b"a", b"b", b"c"]), (b'a;x="1,2", b', [b'a;x="1,2"', b"b"]),
-     (b'"a\\",b",c', [b'"a\\",b"', b"c"]), (b'"open, a', [b'"open, a'])],
-)  # fmt: skip
+    [
+        (b"", []),
+        (b" , ,", []),
+        (b"a", [b"a"]),
+        (b"a, b ,c", [b"a", b"b", b"c"]),
+        (b'a;x="1,2", b', [b'a;x="1,2"', b"b"]),
+        (b'"a\\",b",c', [b'"a\\",b"', b"c"]),
+        (b'"open, a', [b'"open, a']),
+    ],
+)
 def test_a_list_is_split_at_commas_outside_of_quotes(value, parts):
     assert members(value) == parts
 

@@ -26,9 +26,16 @@ def test_what_is_no_token_is_quoted():
 
 @pytest.mark.parametrize(
     ("via", "ours"),
-    [(b"", False), (b"Via: 1.1 other\r\n", False), (b"Via: 1.1 vantageedge\r\n", True), (b"Via: 1.0 a, HTTP/1.1 VantageEdge (x)\r\n", True),
-     (b"Via: 1.1 a\r\nVia: 1.1 vantageedge\r\n", True), (b"Via: vantageedge\r\n", False), (b'Via: 1.1 a ("1.1 vantageedge, 1.1 vantageedge")\r\n', False)],
-)  # fmt: skip
+    [
+        (b"", False),
+        (b"Via: 1.1 other\r\n", False),
+        (b"Via: 1.1 vantageedge\r\n", True),
+        (b"Via: 1.0 a, HTTP/1.1 VantageEdge (x)\r\n", True),
+        (b"Via: 1.1 a\r\nVia: 1.1 vantageedge\r\n", True),
+        (b"Via: vantageedge\r\n", False),
+        (b'Via: 1.1 a ("1.1 vantageedge, 1.1 vantageedge")\r\n', False),
+    ],
+)
 def test_a_request_that_passed_through_us_is_known_by_via(via, ours):
     raw = b"GET / HTTP/1.1\r\nHost: a\r\n" + via + b"\r\n"
     assert forwarded.passed_through_us(parse_request_head(raw, SectionMemo(), Limits())[0].section) is ours

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -53,9 +55,13 @@ def test_encoding_and_decoding_agree():
 
 @pytest.mark.parametrize(
     "raw",
-    [b"3;a\r\nabc\r\n0\r\n\r\n", b"3;a=b;c\r\nabc\r\n0;x=y\r\n\r\n", b'3 ; a = "b;\\"c" \r\nabc\r\n0\r\n\r\n'[:0] + b'3 ; a = "b;\\"c"\r\nabc\r\n0\r\n\r\n',
-     b"0003\r\nabc\r\n0000000000000000\r\n\r\n"],
-)  # fmt: skip
+    [
+        b"3;a\r\nabc\r\n0\r\n\r\n",
+        b"3;a=b;c\r\nabc\r\n0;x=y\r\n\r\n",
+        b'3 ; a = "b;\\"c"\r\nabc\r\n0\r\n\r\n',
+        b"0003\r\nabc\r\n0000000000000000\r\n\r\n",
+    ],
+)
 def test_extensions_and_leading_zeros_are_ignored(raw):
     assert chunked(raw) == (b"abc", True, b"")
 
@@ -67,15 +73,32 @@ def test_trailers_are_checked_and_dropped():
 @pytest.mark.parametrize(
     "raw",
     [
-        b"-3\r\nabc\r\n", b"+3\r\nabc\r\n", b"0x3\r\nabc\r\n", b" 3\r\nabc\r\n", b"3 \r\nabc\r\n", b"\r\n", b"g\r\n",
-        b"3;\r\nabc\r\n", b"3;a b\r\nabc\r\n", b"3;\x00\r\n", b"3\nabc\n", b"3\r\nabcd\r\n", b"3\r\nabc\n", b"3\r\nabc\rX",
+        b"-3\r\nabc\r\n",
+        b"+3\r\nabc\r\n",
+        b"0x3\r\nabc\r\n",
+        b" 3\r\nabc\r\n",
+        b"3 \r\nabc\r\n",
+        b"\r\n",
+        b"g\r\n",
+        b"3;\r\nabc\r\n",
+        b"3;a b\r\nabc\r\n",
+        b"3;\x00\r\n",
+        b"3\nabc\n",
+        b"3\r\nabcd\r\n",
+        b"3\r\nabc\n",
+        b"3\r\nabc\rX",
         b"00000000000000003\r\nabc\r\n",  # 17 digits
-        b"3;a=" + b"b" * 600 + b"\r\n", b"3;a=" + b"b" * 600,
-        b"0\r\nA : b\r\n\r\n", b"0\r\n A: b\r\n\r\n", b"0\r\nA\r\n\r\n", b"0\r\nA: b\n\r\n", b"0\r\nA: " + b"b" * 8200 + b"\r\n",
+        b"3;a=" + b"b" * 600 + b"\r\n",
+        b"3;a=" + b"b" * 600,
+        b"0\r\nA : b\r\n\r\n",
+        b"0\r\n A: b\r\n\r\n",
+        b"0\r\nA\r\n\r\n",
+        b"0\r\nA: b\n\r\n",
+        b"0\r\nA: " + b"b" * 8200 + b"\r\n",
         b"0\r\n" + (b"A: " + b"b" * 4000 + b"\r\n") * 3 + b"\r\n",
         (b"1;a=" + b"b" * 500 + b"\r\nx\r\n") * 40,
     ],
-)  # fmt: skip
+)
 def test_malformed_chunks_are_refused(raw):
     with pytest.raises(FramingError):
         chunked(raw)
@@ -99,11 +122,15 @@ def test_a_complete_body_ends_without_complaint():
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(st.binary(min_size=1, max_size=40), max_size=6), st.binary(max_size=10), st.lists(st.integers(0, 400), max_size=8))
+@given(
+    st.lists(st.binary(min_size=1, max_size=40), max_size=6),
+    st.binary(max_size=10),
+    st.lists(st.integers(0, 400), max_size=8),
+)
 def test_any_split_of_the_bytes_gives_the_same_body(parts, behind, cuts):
     raw = b"".join(chunk(part) for part in parts) + b"0\r\nT: 1\r\n\r\n" + behind
     edges = [0, *sorted(min(cut, len(raw)) for cut in cuts), len(raw)]
-    pieces = [raw[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    pieces = [raw[a:b] for a, b in itertools.pairwise(edges)]
     assert chunked(*pieces) == (b"".join(parts), True, behind)
 
 

@@ -28,11 +28,29 @@ def test_end_to_end_fields_pass_in_order_with_repeats_and_case():
 
 @pytest.mark.parametrize(
     "line",
-    [b"Connection: x", b"Keep-Alive: timeout=5", b"Proxy-Connection: close", b"Proxy-Authorization: Basic x", b"TE: trailers",
-     b"Trailer: Expires", b"Upgrade: h2c", b"HTTP2-Settings: AA", b"Content-Length: 5", b"Expect: 100-continue", b"Forwarded: for=x",
-     b"X-Forwarded-For: 1.1.1.1", b"X-Forwarded-Proto: https", b"X-Forwarded-Host: x", b"X-Real-IP: 1.1.1.1", b"X-Vantage-Principal: root",
-     b"x-vantage-tenant: other", b"X_Vantage_Tenant: other", b"X-Forwarded-Port: 1", b"X-Forwarded-Server: x"],
-)  # fmt: skip
+    [
+        b"Connection: x",
+        b"Keep-Alive: timeout=5",
+        b"Proxy-Connection: close",
+        b"Proxy-Authorization: Basic x",
+        b"TE: trailers",
+        b"Trailer: Expires",
+        b"Upgrade: h2c",
+        b"HTTP2-Settings: AA",
+        b"Content-Length: 5",
+        b"Expect: 100-continue",
+        b"Forwarded: for=x",
+        b"X-Forwarded-For: 1.1.1.1",
+        b"X-Forwarded-Proto: https",
+        b"X-Forwarded-Host: x",
+        b"X-Real-IP: 1.1.1.1",
+        b"X-Vantage-Principal: root",
+        b"x-vantage-tenant: other",
+        b"X_Vantage_Tenant: other",
+        b"X-Forwarded-Port: 1",
+        b"X-Forwarded-Server: x",
+    ],
+)
 def test_these_request_fields_never_pass(line):
     assert headers.request_lines(section(line), NOTHING) == b""
 
@@ -43,9 +61,17 @@ def test_host_never_passes_and_via_does():
 
 @pytest.mark.parametrize(
     "line",
-    [b"Connection: close", b"Keep-Alive: 5", b"Transfer-Encoding: chunked", b"Content-Length: 5", b"Upgrade: websocket",
-     b"Trailer: A", b"Proxy-Authenticate: Basic", b"TE: x"],
-)  # fmt: skip
+    [
+        b"Connection: close",
+        b"Keep-Alive: 5",
+        b"Transfer-Encoding: chunked",
+        b"Content-Length: 5",
+        b"Upgrade: websocket",
+        b"Trailer: A",
+        b"Proxy-Authenticate: Basic",
+        b"TE: x",
+    ],
+)
 def test_these_response_fields_never_pass(line):
     assert headers.response_lines(answer(line), NOTHING) == b""
 

@@ -39,7 +39,9 @@ def get(lines: bytes, target: bytes = b"/", version: bytes = b"1.1") -> bytes:
 
 
 def test_a_request_is_read_into_its_parts():
-    head = head_of(b"POST /a/b?x=1&y HTTP/1.1\r\nHost: Demo.LOCALHOST.:8000\r\nContent-Length: 12\r\nX-A: 1\r\nx-a: 2 \r\n\r\n")
+    head = head_of(
+        b"POST /a/b?x=1&y HTTP/1.1\r\nHost: Demo.LOCALHOST.:8000\r\nContent-Length: 12\r\nX-A: 1\r\nx-a: 2 \r\n\r\n"
+    )
     assert (head.method, head.target, head.path, head.query) == (b"POST", b"/a/b?x=1&y", b"/a/b", b"x=1&y")
     assert (head.version, head.host, head.content_length, head.chunked) == (11, b"demo.localhost", 12, False)
     assert head.keep_alive and not head.expects_continue and head.has_body
@@ -124,7 +126,10 @@ REFUSED = {
     "length beyond 64 bits": (get(HOST + b"Content-Length: 9999999999999999999\r\n"), "request-malformed"),
     "two codings": (get(HOST + b"Transfer-Encoding: gzip, chunked\r\n"), "request-malformed"),
     "chunked twice": (get(HOST + b"Transfer-Encoding: chunked, chunked\r\n"), "request-malformed"),
-    "chunked in two lines": (get(HOST + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n"), "request-malformed"),
+    "chunked in two lines": (
+        get(HOST + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n"),
+        "request-malformed",
+    ),
     "identity": (get(HOST + b"Transfer-Encoding: identity\r\n"), "request-malformed"),
     "vertical tab coding": (get(HOST + b"Transfer-Encoding: \x0bchunked\r\n"), "request-malformed"),
     "quoted coding": (get(HOST + b'Transfer-Encoding: "chunked"\r\n'), "request-malformed"),
@@ -178,6 +183,9 @@ REFUSED = {
     "long line": (get(HOST, b"/" + b"a" * 8192), "target-too-long"),
     "long malformed line": (b"GET /" + b" " * 8192 + b"\r\n\r\n", "target-too-long"),
     "long line without end": (b"GET /" + b"a" * 8200, "target-too-long"),
+    "long method": (b"A" * 9000 + b" / HTTP/1.1\r\n\r\n", "request-malformed"),
+    "method without end": (b"A" * 9000, "request-malformed"),
+    "two empty lines and a long one": (b"\r\n\r\nGET /" + b"a" * 9000 + b"\r\n\r\n", "request-malformed"),
     "large head": (get(HOST + b"A: " + b"a" * 32_768 + b"\r\n"), "head-too-large"),
     "large head without end": (b"GET / HTTP/1.1\r\nA: " + b"a" * 32_768, "head-too-large"),
     "many fields": (get(HOST + b"A: b\r\n" * 100), "head-too-large"),
@@ -192,18 +200,45 @@ def test_what_is_refused(case):
 
 @pytest.mark.parametrize(
     "host",
-    [b":99x", b"[::1", b"a%zz", b"a b", b"a:b:c", b"a:65536", b"[::g]", b"[1.2.3.4]", b"user@a", b"a/b", b"a?b", b"a#b",
-     b"[fe80::1%25eth0]", b"[]", b".", b"a\\b", b"a,b:1:2", b"\xc3\xa4", b":80"],
-)  # fmt: skip
+    [
+        b":99x",
+        b"[::1",
+        b"a%zz",
+        b"a b",
+        b"a:b:c",
+        b"a:65536",
+        b"[::g]",
+        b"[1.2.3.4]",
+        b"user@a",
+        b"a/b",
+        b"a?b",
+        b"a#b",
+        b"[fe80::1%25eth0]",
+        b"[]",
+        b".",
+        b"a\\b",
+        b"a,b:1:2",
+        b"\xc3\xa4",
+        b":80",
+    ],
+)
 def test_a_malformed_host_is_refused(host):
     assert refused(get(b"Host: " + host + b"\r\n")) == "host-invalid"
 
 
 @pytest.mark.parametrize(
     ("host", "meant"),
-    [(b"a", b"a"), (b"A.b:", b"a.b"), (b"a.:8000", b"a"), (b"127.0.0.1:1", b"127.0.0.1"), (b"[2001:DB8::1]:1", b"[2001:db8::1]"),
-     (b"a%41", b"a%41"), (b"a:65535", b"a"), (b"xn--bcher-kva.x", b"xn--bcher-kva.x")],
-)  # fmt: skip
+    [
+        (b"a", b"a"),
+        (b"A.b:", b"a.b"),
+        (b"a.:8000", b"a"),
+        (b"127.0.0.1:1", b"127.0.0.1"),
+        (b"[2001:DB8::1]:1", b"[2001:db8::1]"),
+        (b"a%41", b"a%41"),
+        (b"a:65535", b"a"),
+        (b"xn--bcher-kva.x", b"xn--bcher-kva.x"),
+    ],
+)
 def test_a_host_is_compared_lower_cased_without_port_and_trailing_dot(host, meant):
     assert head_of(get(b"Host: " + host + b"\r\n")).host == meant
 
@@ -251,7 +286,7 @@ def test_a_hundred_fields_are_allowed():
 
 def test_what_follows_a_head_is_not_touched():
     raw = get(HOST)
-    head, used = request(raw + b"body\x00\r\n\r\n")
+    _, used = request(raw + b"body\x00\r\n\r\n")
     assert used == len(raw)
 
 

@@ -36,7 +36,12 @@ def test_the_status_lines_remembered_are_bounded():
 
 @pytest.mark.parametrize(
     ("method", "length", "framing"),
-    [(b"GET", 0, b""), (b"POST", 0, b"Content-Length: 0\r\n"), (b"GET", 3, b"Content-Length: 3\r\n"), (b"POST", None, CHUNKED_LINE)],
+    [
+        (b"GET", 0, b""),
+        (b"POST", 0, b"Content-Length: 0\r\n"),
+        (b"GET", 3, b"Content-Length: 3\r\n"),
+        (b"POST", None, CHUNKED_LINE),
+    ],
 )
 def test_a_request_head_for_an_origin(method, length, framing):
     head = writer.request_head(method, b"/a?b", b"origin:1", b"A: b\r\n", b"Via: x\r\n", length)
@@ -44,9 +49,8 @@ def test_a_request_head_for_an_origin(method, length, framing):
 
 
 def test_an_answer_keeps_the_origins_date_and_gets_one_otherwise():
-    """RFC 9110 section 6.6.1: a recipient with a clock that forwards a response without Date MUST add it... if it caches
-    or forwards downstream.
-    """
+    """RFC 9110 section 6.6.1: a recipient with a clock that forwards a response without Date MUST add one."""
+
     def head(lines: bytes) -> bytes:
         return writer.response_head(Reply(200, b"OK", lines, b""), b"Content-Length: 0\r\n", b"", DATE)
 

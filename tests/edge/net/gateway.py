@@ -100,9 +100,14 @@ class Forwarding:
 
 class Gateway:
     def __init__(
-        self, url: str = "http://127.0.0.1:1", *, first_byte_s: float = 5.0, idle_s: float = 5.0, allowed=LOOPBACK,
+        self,
+        url: str = "http://127.0.0.1:1",
+        *,
+        first_byte_s: float = 5.0,
+        idle_s: float = 5.0,
+        allowed=LOOPBACK,
         **limits: Any,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.limits = dataclasses.replace(Limits(), drain_timeout_s=3.0, **limits)
         self._url = url
         self._times = (first_byte_s, idle_s)
@@ -130,6 +135,8 @@ class Gateway:
         hub.print_exception = lambda context, kind, value, traceback: self.hub_errors.append((context, value))
         self._hub = hub
         self._stop = gevent.event.Event()
+        alive = hub.loop.timer(3600)  # a loop without a watcher would end while we wait to be told
+        alive.start(lambda: None)
         self.upstream = UpstreamPool(self.limits, self._allowed, Resolver())
         self.pipeline = Forwarding(self._url, self.upstream, *self._times)
         self.listener = Listener(self._sock, self.pipeline, self.limits, Clock(), Identifiers())  # type: ignore[arg-type]

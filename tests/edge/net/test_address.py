@@ -116,5 +116,7 @@ def test_a_name_without_address_is_unreachable_and_nothing_was_sent():
     with pytest.raises(GatewayError) as caught:
         checked(Dns(()).resolver(), "a.test", ())
     assert (caught.value.problem.slug, caught.value.retry, caught.value.proxy_error) == (
-        "origin-unreachable", Retry.NOTHING_SENT, "dns_error",
-    )  # fmt: skip
+        "origin-unreachable",
+        Retry.NOTHING_SENT,
+        "dns_error",
+    )

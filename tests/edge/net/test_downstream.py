@@ -72,9 +72,16 @@ def test_connection_close_ends_the_connection_and_what_follows_is_ignored(gatewa
 
 @pytest.mark.parametrize(
     ("raw", "status"),
-    [(b"GET / HTTP/1.1\r\n\r\n", 400), (b"GET /\r\n\r\n", 400), (b"\x16\x03\x01\x00\x00", 400), (b"GET / HTTP/3.0\r\n\r\n", 505),
-     (b"GET /" + b"a" * 9000, 414), (GET[:-2] + b"A: " + b"a" * 40_000, 431), (b"TRACE / HTTP/1.1\r\nHost: a\r\n\r\n", 501)],
-)  # fmt: skip
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", 400),
+        (b"GET /\r\n\r\n", 400),
+        (b"\x16\x03\x01\x00\x00", 400),
+        (b"GET / HTTP/3.0\r\n\r\n", 505),
+        (b"GET /" + b"a" * 9000, 414),
+        (GET[:-2] + b"A: " + b"a" * 40_000, 431),
+        (b"TRACE / HTTP/1.1\r\nHost: a\r\n\r\n", 501),
+    ],
+)
 def test_what_is_no_request_is_answered_and_the_connection_closed(gateway, raw, status):
     with gateway.client() as client:
         client.send(raw)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import ipaddress
 import socket
 import ssl
@@ -28,22 +28,24 @@ def certificate(tmp_path_factory):
     """A self-signed certificate for localhost, its own root. Gives (chain and key file)."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
     names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.9"))]
     made = (
-        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-        .serial_number(x509.random_serial_number()).not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
-    )  # fmt: skip
+    )
     path = tmp_path_factory.mktemp("tls") / "origin.pem"
     path.write_bytes(
         made.public_bytes(serialization.Encoding.PEM)
-        + key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        + key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     return path
 
@@ -68,7 +70,10 @@ def trusting(gateway: Gateway, certificate) -> None:
 
 
 def test_an_origin_behind_tls_is_verified_and_its_connection_kept(certificate):
-    with Origin(behind_tls(certificate, origins.answers(OK))) as origin, Gateway(f"https://localhost:{origin.port}") as gateway:
+    with (
+        Origin(behind_tls(certificate, origins.answers(OK))) as origin,
+        Gateway(f"https://localhost:{origin.port}") as gateway,
+    ):
         trusting(gateway, certificate)
         for _ in range(4):
             assert gateway.get().body == b"ok"
@@ -77,7 +82,11 @@ def test_an_origin_behind_tls_is_verified_and_its_connection_kept(certificate):
 
 
 def test_large_bodies_pass_both_ways(certificate):
-    with Origin(behind_tls(certificate, origins.echoes)) as origin, Gateway(f"https://localhost:{origin.port}") as gateway, gateway.client() as client:
+    with (
+        Origin(behind_tls(certificate, origins.echoes)) as origin,
+        Gateway(f"https://localhost:{origin.port}") as gateway,
+        gateway.client() as client,
+    ):
         trusting(gateway, certificate)
         client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n")
         client.send(b"x" * 1_000_000)
@@ -86,7 +95,10 @@ def test_large_bodies_pass_both_ways(certificate):
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
 def test_a_certificate_that_nobody_vouches_for_or_of_another_name_is_refused(certificate, host):
-    with Origin(behind_tls(certificate, origins.answers(OK))) as origin, Gateway(f"https://{host}:{origin.port}") as gateway:
+    with (
+        Origin(behind_tls(certificate, origins.answers(OK))) as origin,
+        Gateway(f"https://{host}:{origin.port}") as gateway,
+    ):
         if host == "127.0.0.1":  # vouched for, but for other names
             trusting(gateway, certificate)
         assert gateway.get().status == 502
@@ -96,7 +108,10 @@ def test_a_certificate_that_nobody_vouches_for_or_of_another_name_is_refused(cer
 
 
 def test_an_origin_that_does_not_speak_tls_is_unreachable():
-    with Origin(lambda sock: sock.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")) as origin, Gateway(f"https://localhost:{origin.port}") as gateway:
+    with (
+        Origin(lambda sock: sock.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")) as origin,
+        Gateway(f"https://localhost:{origin.port}") as gateway,
+    ):
         assert gateway.get().status == 502
         assert gateway.pipeline.errors[0].proxy_error == "tls_protocol_error"
 
@@ -115,7 +130,11 @@ def test_a_body_until_close_without_close_notify_is_not_complete(certificate):
         sock.sendall(b"HTTP/1.1 200 OK\r\n\r\nhalf")
         socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
-    with Origin(behind_tls(certificate, truncates)) as origin, Gateway(f"https://localhost:{origin.port}") as gateway, gateway.client() as client:
+    with (
+        Origin(behind_tls(certificate, truncates)) as origin,
+        Gateway(f"https://localhost:{origin.port}") as gateway,
+        gateway.client() as client,
+    ):
         trusting(gateway, certificate)
         client.send(GET)
         client.until(b"half")

@@ -39,10 +39,12 @@ def test_one_connection_to_the_origin_serves_one_request_after_the_other():
 
 
 def test_head_and_body_arrive_as_they_were_sent():
-    with Origin(origins.echoes) as origin, Gateway(origin.url) as gateway:
-        with gateway.client() as client:
-            client.send(b"PUT /a/b?c=%20 HTTP/1.1\r\nHost: a\r\nX-A: 1\r\nConnection: x-b\r\nX-B: 2\r\nContent-Length: 3\r\n\r\nabc")
-            assert client.answer().body == b"PUT /a/b?c=%20 HTTP/1.1\r\nHost: origin\r\nX-A: 1\r\nContent-Length: 3\r\n\r\nabc"
+    lines = b"X-A: 1\r\nConnection: x-b\r\nX-B: 2\r\nContent-Length: 3\r\n\r\nabc"
+    with Origin(origins.echoes) as origin, Gateway(origin.url) as gateway, gateway.client() as client:
+        client.send(b"PUT /a/b?c=%20 HTTP/1.1\r\nHost: a\r\n" + lines)
+        assert (
+            client.answer().body == b"PUT /a/b?c=%20 HTTP/1.1\r\nHost: origin\r\nX-A: 1\r\nContent-Length: 3\r\n\r\nabc"
+        )
 
 
 @pytest.mark.parametrize(
@@ -63,9 +65,11 @@ def test_whole_answers_are_given_as_bytes_and_the_connection_is_kept(raw, body):
 
 @pytest.mark.parametrize(
     "raw",
-    [b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\nSet-Cookie: a\r\n\r\nhello world",
-     b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n6\r\n world\r\n0\r\nT: 1\r\n\r\n"],
-)  # fmt: skip
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\nSet-Cookie: a\r\n\r\nhello world",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n6\r\n world\r\n0\r\nT: 1\r\n\r\n",
+    ],
+)
 def test_an_answer_octet_by_octet_is_the_same_answer(raw):
     with Origin(origins.one_octet_at_a_time(raw)) as origin, Gateway(origin.url) as gateway:
         for _ in range(2):
@@ -82,7 +86,10 @@ def test_an_answer_until_close_is_complete_and_the_connection_gone():
 
 
 def test_an_http_1_0_origin_is_understood():
-    with Origin(origins.answers_and_closes(b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok")) as origin, Gateway(origin.url) as gateway:
+    with (
+        Origin(origins.answers_and_closes(b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok")) as origin,
+        Gateway(origin.url) as gateway,
+    ):
         assert gateway.get().body == b"ok"
         no_connection_is_left(gateway)
 
@@ -97,10 +104,16 @@ def test_head_has_a_length_without_a_body_and_the_connection_is_kept():
 
 @pytest.mark.parametrize(
     "raw",
-    [b"garbage\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\nok",
-     b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok", b"HTTP/1.1 200 OK\nContent-Length: 2\n\nok",
-     b"HTTP/1.1 200 OK\r\nA: b\rc\r\nContent-Length: 2\r\n\r\nok", b"HTTP/1.1 200 OK\r\nA : b\r\n\r\n", b"HTTP/2.0 200 OK\r\n\r\n"],
-)  # fmt: skip
+    [
+        b"garbage\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok",
+        b"HTTP/1.1 200 OK\nContent-Length: 2\n\nok",
+        b"HTTP/1.1 200 OK\r\nA: b\rc\r\nContent-Length: 2\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\nA : b\r\n\r\n",
+        b"HTTP/2.0 200 OK\r\n\r\n",
+    ],
+)
 def test_a_malformed_answer_is_502_and_its_connection_is_not_used_again(raw):
     with Origin(origins.answers(raw)) as origin, Gateway(origin.url) as gateway:
         answer = gateway.get()
@@ -165,7 +178,11 @@ def test_no_answer_in_time_is_504():
 
 @pytest.mark.parametrize(
     ("behaviour", "slug"),
-    [(origins.half_body, "origin-invalid-response"), (origins.half_body_then_reset, "origin-invalid-response"), (origins.stalls_in_the_body, "origin-timeout")],
+    [
+        (origins.half_body, "origin-invalid-response"),
+        (origins.half_body_then_reset, "origin-invalid-response"),
+        (origins.stalls_in_the_body, "origin-timeout"),
+    ],
 )
 def test_half_a_body_reaches_the_client_as_half_a_body(behaviour, slug):
     with Origin(behaviour) as origin, Gateway(origin.url, idle_s=0.3) as gateway, gateway.client() as client:
@@ -224,7 +241,11 @@ def test_idle_connections_expire():
 
 
 def test_connections_to_a_target_are_bounded():
-    with Origin(origins.silent) as origin, Gateway(origin.url, upstream_per_target_max=1) as gateway, gateway.client() as first:
+    with (
+        Origin(origins.silent) as origin,
+        Gateway(origin.url, upstream_per_target_max=1) as gateway,
+        gateway.client() as first,
+    ):
         first.send(GET)
         eventually(lambda: origin.connections == 1)
         answer = gateway.get()
@@ -234,7 +255,10 @@ def test_connections_to_a_target_are_bounded():
 
 def test_only_so_many_idle_connections_are_kept():
     raw = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-    with Origin(origins.one_octet_at_a_time(raw, 0.003)) as origin, Gateway(origin.url, upstream_idle_per_target_max=1) as gateway:
+    with (
+        Origin(origins.one_octet_at_a_time(raw, 0.003)) as origin,
+        Gateway(origin.url, upstream_idle_per_target_max=1) as gateway,
+    ):
         with gateway.client() as a, gateway.client() as b, gateway.client() as c:
             for client in (a, b, c):
                 client.send(GET)
@@ -347,7 +371,11 @@ def test_a_reader_that_stops_stops_the_origin():
 
 
 def test_chunks_are_passed_on_as_they_come():
-    with Origin(origins.chunked(b"one", b"two", pause_s=0.3)) as origin, Gateway(origin.url) as gateway, gateway.client() as client:
+    with (
+        Origin(origins.chunked(b"one", b"two", pause_s=0.3)) as origin,
+        Gateway(origin.url) as gateway,
+        gateway.client() as client,
+    ):
         client.send(GET)
         client.until(b"one")
         assert b"two" not in client.buffer
