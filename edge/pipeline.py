@@ -74,8 +74,8 @@ class Pipeline:
         ports = self._ports
         chosen = route.match(exchange, owner)
         if chosen.auth_mode != "public":
-            self._authenticator.authenticate(exchange, owner, chosen)
-            auth.authorise(exchange, owner, chosen)
+            principal = self._authenticator.authenticate(exchange, owner, chosen)
+            auth.authorise(principal, exchange.head.method, owner, chosen)
         if chosen.policies:
             ratelimit.admit(exchange, chosen, ports.counters)
         plan = chosen.cache

@@ -26,6 +26,12 @@ _KEPT_BY_TTL: Final = frozenset({200, 203, 300, 301, 308})
 # By the origin's explicit word: final statuses whose meaning does not hang on the request's connection or range.
 _KEPT_BY_WORD: Final = _KEPT_BY_TTL | {204, 302, 307, 404, 405, 410, 414, 501}
 
+# What an answer may vary by without being part of the route's key: what browsers negotiate by. Vary on anything else
+# (Cookie, User-Agent) has as many variants as there are clients.
+NEGOTIATED: Final = frozenset({b"accept", b"accept-encoding", b"accept-language", b"origin"})
+_CODINGS: Final = frozenset({b"br", b"deflate", b"gzip", b"identity", b"zstd", b"*"})
+_ZERO_Q: Final = re.compile(rb"[Qq]\s*=\s*0(?:\.0{0,3})?")
+
 _DIRECTIVE: Final = re.compile(rb'([^=\s]+)\s*(?:=\s*(?:"([^"]*)"|(\S*)))?')
 _DIGITS: Final = re.compile(rb"[0-9]+")
 
@@ -73,10 +79,33 @@ def refusal(status: int, section: FieldSection, said: Mapping[bytes, bytes], key
             return name.decode("ascii")
     if b"set-cookie" in section.index:
         return "set-cookie"
-    vary = section.index.get(b"vary")
-    if vary is not None and not {name.lower() for name in members(b",".join(vary))} <= keyed:
+    if not NEGOTIATED.issuperset(varies_by(section, keyed)):
         return "vary"
     return None
+
+
+def varies_by(section: FieldSection, keyed: frozenset[bytes]) -> tuple[bytes, ...]:
+    """Give what a response varies by beyond the key, sorted; `*` is a name like any other, and nobody's."""
+    vary = section.index.get(b"vary")
+    if vary is None:
+        return ()
+    return tuple(sorted({name.lower() for name in members(b",".join(vary))} - keyed))
+
+
+def variant_value(section: FieldSection, name: bytes) -> tuple[bytes, ...]:
+    """Give what a request says in a negotiated field. Of Accept-Encoding the set of known codings counts: any answer
+    made for one client of the set is acceptable to all (RFC 9110 section 12.5.3), and sets are few.
+    """
+    values = section.index.get(name, ())
+    if name != b"accept-encoding" or not values:
+        return values
+    accepted = set()
+    for member in members(b",".join(values)):
+        coding, _, weight = member.partition(b";")
+        coding = coding.strip(b" \t").lower()
+        if coding in _CODINGS and not _ZERO_Q.fullmatch(weight.strip(b" \t")):
+            accepted.add(coding)
+    return (b",".join(sorted(accepted)),)
 
 
 def freshness(

@@ -104,11 +104,9 @@ class Authenticator:
         self._sessions = sessions
         self._verified: dict[bytes, tuple[clerk.Session, Principal]] = {}
 
-    def authenticate(self, exchange: Exchange, tenant: Tenant, route: Route) -> Principal | None:
-        """Give the principal, None on a public route. Raises GatewayError. Blocks where the stores do."""
+    def authenticate(self, exchange: Exchange, tenant: Tenant, route: Route) -> Principal:
+        """Give the principal of a request to a route that is not public. Raises GatewayError. Blocks on the stores."""
         mode = route.auth_mode
-        if mode == "public":
-            return None
         section = exchange.head.section
         credential = classify(section)
         if credential is None:
@@ -171,14 +169,11 @@ class Authenticator:
         return session, principal
 
 
-def authorise(exchange: Exchange, tenant: Tenant, route: Route) -> None:
+def authorise(principal: Principal, method: bytes, tenant: Tenant, route: Route) -> None:
     """Check scopes: a key needs `read` or `write` for the method; anyone needs the route's required_scopes."""
-    principal = exchange.principal
-    if principal is None:
-        return
     scopes = principal.scopes
     if principal.kind == "key":
-        needed = "read" if exchange.head.method in READ_METHODS else "write"
+        needed = "read" if method in READ_METHODS else "write"
         if needed not in scopes:
             raise _uncovered(tenant, (needed,))
     for scope in route.required_scopes:

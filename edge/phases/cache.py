@@ -6,6 +6,8 @@ Laws:  1. A key starts with tenant, route and epoch; parts are length-prefixed, 
        2. An answer made for one principal is served to no other, unless the route says `shared`. 3. Whatever an origin
        sees and the key does not hold (a cookie, a method override, a body) makes the request bypass. 4. Nothing is
        read or kept before authentication and limits have passed. 5. An answer is kept only when it arrived whole.
+       6. An answer that varies by a negotiated field is kept under a variant of the key, and a marker with the names
+       under the key itself, so that every worker that shares the cache knows.
 Not here: what RFC 9111 says of a message (edge.http.caching), tiers and purging (edge.store.cache_store).
 """
 
@@ -25,6 +27,9 @@ from edge.snapshot import CachePlan, Route, joined
 
 KEYS_MAX: Final = 512
 """Finished keys a route remembers; beyond it the memory starts over."""
+
+_MARKER: Final = 0
+"""The status of an entry that is no answer but says by which fields answers vary (`lines`, comma-separated)."""
 
 # Fields by which frameworks let a request be other than it looks.
 _OVERRIDES: Final = (
@@ -61,6 +66,8 @@ def lookup(exchange: Exchange, route: Route, plan: CachePlan, cache: Cache) -> R
         return None
     key = exchange.cache_key = _key(exchange, route, plan, facts)
     stored = None if facts.no_cache else cache.find(key)
+    if stored is not None and stored.status == _MARKER:
+        stored = cache.find(_variant(exchange, plan, key, tuple(stored.lines.split(b","))))
     if stored is None:
         _miss(exchange, facts, "request" if facts.no_cache else "uri-miss")
         return None
@@ -84,14 +91,18 @@ def store(exchange: Exchange, plan: CachePlan, response: UpstreamResponse, reply
         return
     said = caching.directives(head.section)
     lifetime_s, age_s = caching.freshness(head.status, head.section, said, plan.ttl_s, exchange.received_at)
-    reason = caching.refusal(head.status, head.section, said, frozenset(plan.names)) or _unkept(
-        exchange, response, lifetime_s - age_s
-    )
+    keyed = frozenset(plan.names)
+    reason = caching.refusal(head.status, head.section, said, keyed) or _unkept(exchange, response, lifetime_s - age_s)
     if reason is not None:
         exchange.cache_reason = reason
         exchange.cache_status += b"; detail=" + reason.encode("ascii")
         return
     exchange.cache_status += b"; stored"
+    names = caching.varies_by(head.section, keyed)
+    if names:
+        marker = StoredResponse(_MARKER, b"", b",".join(names), b"", exchange.received_at, age_s, lifetime_s)
+        cache.keep(key, marker)
+        key = _variant(exchange, plan, key, names)
     lines = headers.response_lines(head.section, plan.stored_drop)
     keeping = _Keeping(cache, key, head.status, head.reason, lines, exchange.received_at, age_s, lifetime_s)
     if isinstance(response.body, bytes):
@@ -216,6 +227,23 @@ def _key(exchange: Exchange, route: Route, plan: CachePlan, facts: _Facts) -> Ca
             exchange.tenant.id, route.id, key_digest(plan.scope, *parts), url_digest(exchange.path, query)
         )
     return key
+
+
+def _variant(exchange: Exchange, plan: CachePlan, key: CacheKey, names: tuple[bytes, ...]) -> CacheKey:
+    section = exchange.head.section
+    memory = ("variant", names)
+    values: bytes | None = section.derived.get(memory)
+    if values is None:
+        values = joined(*(joined(name, *caching.variant_value(section, name)) for name in names))
+        section.derived[memory] = values
+    parts = (key.digest, values)
+    variant: CacheKey | None = plan.keys.get(parts)
+    if variant is None:
+        if len(plan.keys) >= KEYS_MAX:
+            plan.keys.clear()
+        digest = hashlib.sha256(joined(key.digest.encode("ascii"), values)).hexdigest()
+        variant = plan.keys[parts] = CacheKey(key.tenant_id, key.route_id, digest, key.url_digest)
+    return variant
 
 
 def key_digest(

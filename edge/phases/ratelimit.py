@@ -109,7 +109,7 @@ def _window_wait(current: int, previous: int, elapsed: float, room: int, window_
 class Admission:
     """A route's policies made ready: the checks that never vary, the RateLimit-Policy line, the names for headers."""
 
-    __slots__ = ("checks", "names", "policies", "policy_line", "scopes_vary", "tenant_id", "uses_ip")
+    __slots__ = ("checks", "names", "policies", "policy_line", "scopes_vary", "template", "tenant_id", "uses_ip")
 
     def __init__(self, route: Route, tenant_id: str) -> None:
         self.tenant_id = tenant_id
@@ -121,6 +121,13 @@ class Admission:
         self.names = {policy.id: b'"%b"' % _quoted(policy.name) for policy in shown}
         items = [b"%b;q=%d;w=%d" % (self.names[policy.id], quota(policy), window_s(policy)) for policy in shown]
         self.policy_line = b"RateLimit-Policy: %b\r\n" % b", ".join(items) if items else b""
+        self.template = self._template(shown[0]) if len(route.policies) == len(shown) == 1 else None
+        """The lines of a route with one policy, ready for remaining and reset, twice."""
+
+    def _template(self, policy: PolicyConfig) -> bytes:
+        fixed = (self.policy_line + b"RateLimit: " + self.names[policy.id]).replace(b"%", b"%%")
+        legacy = b"X-RateLimit-Limit: %d\r\nX-RateLimit-Remaining: %%d\r\nX-RateLimit-Reset: %%d\r\n" % quota(policy)
+        return fixed + b";r=%d;t=%d\r\n" + legacy
 
     def checks_for(self, user: bytes, key: bytes, client_ip: str) -> tuple[Check, ...]:
         known = {"user": user, "key": key, "ip": network(client_ip) if self.uses_ip else b""}
@@ -148,6 +155,10 @@ def lines(route: Route, verdicts: Sequence[Verdict]) -> bytes:
     policy that is nearest to its end. Empty when only shadow policies spoke.
     """
     admission: Admission = route.admission
+    if admission.template is not None:
+        only = verdicts[0]
+        reset_s = math.ceil(only.reset_s)
+        return admission.template % (only.remaining, reset_s, only.remaining, reset_s)
     names = admission.names
     tightest: Verdict | None = None
     items = []

@@ -11,21 +11,12 @@ Every port is here in its smallest honest form; nothing sleeps, nothing listens.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
+from contracts import snapshot as published
 from contracts.clerk import Expectation
-from contracts.snapshot import (
-    FORMAT,
-    CacheConfig,
-    KeyRecord,
-    OriginConfig,
-    PolicyConfig,
-    RouteConfig,
-    Snapshot,
-    TargetConfig,
-    TenantConfig,
-)
+from contracts.snapshot import KeyRecord, OriginConfig, PolicyConfig, RouteConfig, Snapshot
 from edge.errors import GatewayError
 from edge.exchange import Exchange
 from edge.http.messages import Body, FieldSection, Reply, RequestHead, ResponseHead
@@ -55,7 +46,7 @@ def a_route(path: str = "/*", auth: str = "public", **fields: Any) -> RouteConfi
 def an_origin(*urls: str, weights: Sequence[int] = (), **fields: Any) -> OriginConfig:
     urls = urls or ("http://origin.example.com:8082",)
     targets = tuple(
-        TargetConfig(id=f"target-{number}", url=url, weight=weights[number - 1] if weights else 1)
+        published.TargetConfig(id=f"target-{number}", url=url, weight=weights[number - 1] if weights else 1)
         for number, url in enumerate(urls, 1)
     )
     fields.setdefault("id", "origin-1")
@@ -67,8 +58,8 @@ def a_snapshot(*routes: RouteConfig, origins: Sequence[OriginConfig] = (), versi
         "id": TENANT, "name": "demo-company", "subdomain": "demo", "clerk_org_id": "org_demo", **tenant,
     }  # fmt: skip
     return Snapshot(
-        format=FORMAT,
-        tenant=TenantConfig(**tenant),
+        format=published.FORMAT,
+        tenant=published.TenantConfig(**tenant),
         version=version,
         routes=routes,
         origins=tuple(origins) or (an_origin(),),
@@ -87,8 +78,8 @@ def a_window(limit: int = 2, window_s: int = 60, **fields: Any) -> PolicyConfig:
     return PolicyConfig(algorithm="sliding_window", limit=limit, window_s=window_s, **fields)
 
 
-def a_cache(ttl_s: int = 300, **fields: Any) -> CacheConfig:
-    return CacheConfig(ttl_s=ttl_s, **fields)
+def a_cache(ttl_s: int = 300, **fields: Any) -> published.CacheConfig:
+    return published.CacheConfig(ttl_s=ttl_s, **fields)
 
 
 def a_key_record(**fields: Any) -> KeyRecord:
@@ -345,12 +336,8 @@ class FakeRecorder:
 # --- The stage ------------------------------------------------------------------------------------------------------
 
 
-@dataclass
 class Stage:
     """One worker with one tenant at demo.example.com, and an origin that answers."""
-
-    routes: tuple[RouteConfig, ...] = ()
-    clock: FakeClock = field(default_factory=FakeClock)
 
     def __init__(self, *routes: RouteConfig, snapshot: Snapshot | None = None) -> None:
         self.clock = FakeClock()

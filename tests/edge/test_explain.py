@@ -1,8 +1,21 @@
 """What would happen to a request, and why (edge.explain)."""
 
-from edge.explain import Described, Identities, explain
+from contracts.clerk import Expectation
+from edge.errors import GatewayError
+from edge.explain import Described, Identities, _Announced, _Stage, explain
 from edge.phases.ratelimit import quota
-from tests.edge.fakes import a_bucket, a_cache, a_key_record, a_route, a_snapshot
+from edge.snapshot import compile_snapshot
+from tests.edge.fakes import (
+    ISSUER,
+    NOW,
+    PARTY,
+    a_bucket,
+    a_cache,
+    a_key_record,
+    a_route,
+    a_snapshot,
+    an_origin,
+)
 from tests.edge.phases.test_auth import DEMO_KEY, KEY, a_token
 
 SNAPSHOT = a_snapshot(
@@ -46,9 +59,6 @@ def test_a_secret_is_never_repeated():
 
 
 def test_a_session_is_judged_at_the_described_time():
-    from tests.edge.fakes import ISSUER, NOW, PARTY
-    from contracts.clerk import Expectation
-
     identities = Identities(session_keys={"ins_1": KEY.public_key()}, expectation=Expectation(ISSUER, (PARTY,)))
     fields = (("Authorization", f"Bearer {a_token()}"),)
     assert explain(SNAPSHOT, Described("GET", "/me", fields, at=NOW), identities).status == 200
@@ -78,8 +88,16 @@ def test_a_suspended_tenant_says_so():
 
 
 def test_targets_of_a_draft_all_count_as_healthy():
-    from tests.edge.fakes import an_origin
-
     origin = an_origin("http://a.example.com", "http://b.example.com")
     told = explain(a_snapshot(a_route(), origins=[origin]), Described("GET", "/"))
     assert told.steps[-1].facts["target"] == "http://a.example.com"
+
+
+def test_the_stage_is_whole_though_the_life_of_a_request_needs_little_of_it():
+    stage = _Stage(compile_snapshot(SNAPSHOT), Described("GET", "/", at=NOW), IDENTITIES)
+    assert (stage.wall(), len(stage.request_id())) == (NOW, 36)
+    reply = stage.pipeline().refuse(GatewayError("request-malformed", "No request."), "192.0.2.1", stage.request_id())
+    assert (reply.status, stage.steps) == (400, [])
+    body = _Announced(5)
+    body.close()
+    assert (body.length, body.read()) == (5, b"")

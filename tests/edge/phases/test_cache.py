@@ -6,9 +6,11 @@ from hypothesis import strategies as st
 
 from contracts.bounds import CACHE_OBJECT_BYTES_MAX
 from contracts.keyspace import url_digest
+from edge.errors import ClientGone
+from edge.exchange import Exchange
 from edge.phases import cache
 from edge.snapshot import joined
-from tests.edge.fakes import OTHER_TENANT, Pieces, Stage, a_cache, a_response, a_route, a_snapshot
+from tests.edge.fakes import NOW, OTHER_TENANT, Pieces, Stage, a_cache, a_response, a_route, a_snapshot
 
 DATE = "Fri, 15 Jan 2027 08:00:00 GMT"  # the stage's own time
 
@@ -202,7 +204,7 @@ def test_a_route_without_cache_says_nothing_about_it():
         (200, {"Cache_Control": "no-store"}, "no-store"),
         (200, {"Cache_Control": "private"}, "private"),
         (200, {"Set_Cookie": "a=b"}, "set-cookie"),
-        (200, {"Vary": "Accept"}, "vary"),
+        (200, {"Vary": "User-Agent"}, "vary"),
         (500, {}, "status"),
         (404, {}, "no-freshness"),
     ],
@@ -225,8 +227,6 @@ def test_a_streamed_answer_is_kept_when_it_arrived_whole():
 
 
 def test_an_answer_that_broke_off_is_not_kept():
-    from edge.errors import ClientGone
-
     stage = a_stage()
     body = Pieces(b"one ", ClientGone())
     stage.origin.answers(200, body)
@@ -285,10 +285,54 @@ def test_key_headers_part_answers_and_allow_the_vary_they_cover():
     stage = a_stage(key_pattern="path+query+headers", key_headers=("accept-language",))
     stage.origin.answers(200, b"hallo", Vary="Accept-Language")
     assert told(stage.get("/posts/1", ("Accept-Language", "de"))) == MISS
+    assert len(stage.cache.stored) == 1, "the key itself tells them apart"
     assert stage.get("/posts/1", ("Accept-Language", "de"))["X-Cache"] == "HIT"
     assert stage.get("/posts/1", ("Accept-Language", "en"))["X-Cache"] == "MISS"
     assert stage.get("/posts/1")["X-Cache"] == "MISS"
     assert stage.get("/posts/1", ("Accept-Language", ""))["X-Cache"] == "MISS", "empty is not absent"
+
+
+def test_an_answer_that_varies_by_what_browsers_negotiate_is_kept_once_for_each_variant():
+    stage = a_stage()
+    stage.origin.answers(200, b"zipped", Vary="Accept-Encoding", Content_Encoding="gzip")
+    curl, browser = ("Accept-Encoding", "gzip"), ("Accept-Encoding", "gzip, br;q=0.9")
+    assert told(stage.get("/posts/1", curl)) == MISS
+    assert stage.get("/posts/1", curl)["X-Cache"] == "HIT"
+    assert told(stage.get("/posts/1", browser)) == MISS
+    assert stage.get("/posts/1", ("Accept-Encoding", "br, GZIP"))["X-Cache"] == "HIT"
+    assert stage.get("/posts/1")["X-Cache"] == "MISS"
+    assert len({key.url_digest for key in stage.cache.stored}) == 1, "one purge takes them all"
+
+
+def test_another_worker_finds_variants_by_the_marker():
+    stage = a_stage()
+    stage.origin.answers(200, b"x", Vary="Accept-Language, Origin")
+    fields = [("Accept-Language", "de"), ("Origin", "https://a.example.com")]
+    stage.get("/posts/1", *fields)
+    other = a_stage()
+    other.cache.stored = stage.cache.stored
+    assert other.get("/posts/1", *fields)["X-Cache"] == "HIT"
+    assert other.get("/posts/1", *fields[:1])["X-Cache"] == "MISS"
+
+
+def test_an_answer_that_stopped_varying_takes_the_markers_place():
+    stage = a_stage()
+    stage.origin.answers(200, b"x", Vary="Accept")
+    stage.get("/posts/1")
+    stage.origin.answers(200, b"plain")
+    stage.get("/posts/1", ("Cache-Control", "no-cache"))
+    assert stage.get("/posts/1", ("Accept", "anything"))["X-Cache"] == "HIT"
+
+
+def test_variants_are_remembered_within_the_same_bound(monkeypatch):
+    monkeypatch.setattr(cache, "KEYS_MAX", 1)
+    stage = a_stage()
+    stage.origin.answers(200, b"x", Vary="Accept")
+    for _ in range(2):
+        first = stage.get("/posts/1", ("Accept", "a"))
+    again = stage.serve(Exchange(first.exchange.head, None, "192.0.2.7", b"http", b"id", NOW, 0.0))
+    assert again["X-Cache"] == "HIT"
+    assert len(stage.config.tenants[b"demo.example.com"].routes[0].cache.keys) <= 1
 
 
 def test_what_one_principal_was_told_is_not_told_to_another():
@@ -323,7 +367,8 @@ def test_two_tenants_with_the_same_route_ids_paths_and_keys_never_cross():
     stage.knows_key("the_same_key_1")
     stage.knows_key("the_same_key_1", tenant_id=OTHER_TENANT)
     stage.get("/posts/1", ("X-API-Key", "the_same_key_1"))
-    assert stage.get("/posts/1", ("X-API-Key", "the_same_key_1"), host="other.example.com")["X-Cache"] == "MISS"  # fmt: skip
+    other = stage.get("/posts/1", ("X-API-Key", "the_same_key_1"), host="other.example.com")
+    assert other["X-Cache"] == "MISS"
     assert len({key.digest for key in stage.cache.stored}) == 2
 
 
@@ -341,6 +386,14 @@ def test_an_answer_can_be_purged_by_its_url():
     stage.get("/posts/%31?a=1")
     (key,) = stage.cache.stored
     assert key.url_digest == url_digest(b"/posts/1", b"a=1")
+
+
+def test_what_fields_say_to_the_cache_is_read_once_per_header_block(monkeypatch):
+    stage = a_stage()
+    first = stage.get("/posts/1")
+    monkeypatch.setattr(cache, "_read_facts", None)
+    again = Exchange(first.exchange.head, None, "192.0.2.7", b"http", b"id", NOW, 0.0)
+    assert stage.serve(again)["X-Cache"] == "HIT"
 
 
 def test_the_memory_of_keys_is_bounded(monkeypatch):
