@@ -190,10 +190,10 @@ class Bench:
         self.processes.append(process)
         return process
 
-    def send(self, task: str, *args: object, task_id: str | None = None, sender: Any = None) -> str:
+    def send(self, task: str, *args: object, task_id: str | None = None, broker: str = "") -> str:
         from celery import Celery
 
-        with Celery("sender", broker=self.valkey.url, set_as_current=False) as celery:
+        with Celery("sender", broker=broker or self.valkey.url, set_as_current=False) as celery:
             celery.conf.broker_transport_options = {"global_keyprefix": tasks.BROKER_KEY_PREFIX}
             celery.conf.task_ignore_result = True
             return str(celery.send_task(task, args=args, task_id=task_id, queue=tasks.QUEUE_OF[task], retry=False).id)

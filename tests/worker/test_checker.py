@@ -1,4 +1,4 @@
-import datetime
+import datetime as dt
 import socket
 import ssl
 import threading
@@ -170,11 +170,9 @@ def certificate(tmp_path, monkeypatch):
     """A certificate of localhost, signed by itself and trusted through SSL_CERT_FILE."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
     made = (
-        x509.CertificateBuilder(
-            name, name, key.public_key(), 1, now - datetime.timedelta(1), now + datetime.timedelta(1)
-        )
+        x509.CertificateBuilder(name, name, key.public_key(), 1, now - dt.timedelta(1), now + dt.timedelta(1))
         .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), False)
         .add_extension(x509.BasicConstraints(True, None), True)
         .sign(key, hashes.SHA256())
