@@ -56,8 +56,9 @@
     if (form.matches("[data-sign-out]")) {
       if (!window.Clerk?.session) return;
       event.preventDefault();
-      await window.Clerk.signOut().catch(() => undefined);
-      form.submit();
+      // Ours first: the session's id is refused from here on, even where its last token is still fresh.
+      await fetch(form.action, { method: "POST", body: new FormData(form), redirect: "manual" }).catch(() => undefined);
+      await window.Clerk.signOut({ redirectUrl: "/sign-in?signed_out=" }).catch(() => form.submit());
     }
   });
 

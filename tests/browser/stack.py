@@ -19,6 +19,7 @@ from typing import Any
 import requests
 
 from devstack import child, environment
+from devstack.clerk import people
 from devstack.postgres import Postgres
 from devstack.processes import Process, end_all, read_procfile
 from devstack.valkey import Valkey
@@ -29,7 +30,9 @@ READY_S = 60.0
 class Stack:
     def __init__(self, folder: Path, postgres: Postgres, valkey: Valkey, processes: tuple[str, ...] = ("web", "edge")):
         ports = {name: str(child.free_port()) for name in environment.PORTS}
-        self.demo = environment.load({"PATH": os.environ["PATH"], "EDGE_WORKERS": "2", "WEB_WORKERS": "1", **ports}, folder)
+        self.demo = environment.load(
+            {"PATH": os.environ["PATH"], "EDGE_WORKERS": "2", "WEB_WORKERS": "1", **ports}, folder
+        )
         self.demo.environ |= {"HOME": str(folder), "LANG": "C.UTF-8"}
         self._postgres, self._valkey, self._names = postgres, valkey, processes
         self._processes: list[Process] = []
@@ -108,3 +111,16 @@ class Stack:
         )
         assert answer.ok, f"{method} {path}: {answer.status_code} {answer.text[:500]}"
         return answer.json() if answer.content else None
+
+    def seed(self) -> None:
+        """Give alice's organisation its tenant; charlie's gets one in test_onboarding."""
+        demo = people.DEMO_COMPANY
+        self.api("alice", "POST", "/tenants", {"name": demo.name, "subdomain": "demo", "clerk_org_id": demo.org_id})
+
+    def origin(self, name: str) -> str:
+        """Make an origin of alice's that leads to the demo's; give its id."""
+        return str(self.api("alice", "POST", "/origins", {"name": name, "url": self.origin_url})["id"])
+
+    def route(self, path_pattern: str, origin_id: str, **fields: Any) -> str:
+        body = {"path_pattern": path_pattern, "origin_id": origin_id, "auth_mode": "public", **fields}
+        return str(self.api("alice", "POST", "/routes", body)["id"])

@@ -17,10 +17,11 @@ from webapp.console.rendering import FILTERS
 def register(app: Flask) -> None:
     """Put the console's pages on an application whose template and static folders are the project's."""
     from webapp.console import api_keys, cache, config, origins, overview, routes, session
-    from webapp.console.access import blueprint
+    from webapp.console.access import blueprint, refused
 
     assert all((api_keys, cache, config, origins, overview, routes, session))  # imported for their pages
     app.jinja_env.filters.update(FILTERS, label=label, sentence=sentence)
     app.jinja_env.trim_blocks = True
     app.jinja_env.lstrip_blocks = True
     app.register_blueprint(blueprint)
+    app.extensions["vantageedge.error_page"] = refused

@@ -97,7 +97,8 @@ def _keep_typed(answer: ResponseReturnValue) -> ResponseReturnValue:
 
 
 @blueprint.after_request
-def _frame(response: Response) -> Response:
+def frame(response: Response) -> Response:
+    """Put the security headers on an answer."""
     settings = current_settings()
     loose = request.endpoint == "console.sign_in"
     secure = settings.console_url.startswith("https://")
@@ -106,17 +107,18 @@ def _frame(response: Response) -> Response:
 
 @blueprint.errorhandler(ServiceError)
 def refused(error: ServiceError) -> Response:
-    """Show what a service refused, as a page. Another tenant's thing reads as one that does not exist."""
-    return page(
+    """Show what went wrong as a page, wherever it did. Another tenant's thing reads as one that does not exist."""
+    answer = page(
         "console/errors/problem.html",
         status=error.problem.status,
         title=error.problem.title,
         detail=error.detail,
         request_id=request_id(),
     )
+    return frame(answer)
 
 
-@blueprint.context_processor
+@blueprint.app_context_processor
 def _context() -> dict[str, Any]:
     settings = current_settings()
     context: dict[str, Any] = {

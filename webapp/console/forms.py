@@ -30,6 +30,14 @@ _LABELS: Final = {
     "auth_mode": "auth",
     "expires_on": "date",
 }
+_WORDINGS: Final = (
+    ("Input should be less than or equal to ", "must be at most "),
+    ("Input should be greater than or equal to ", "must be at least "),
+    ("Input should be a valid ", "must be a "),
+    ("Input should be ", "must be "),
+    ("String should ", "must "),
+    ("Tuple should ", "must "),
+)
 Values = Mapping[str, str | list[str]]
 
 
@@ -90,8 +98,8 @@ class Form:
         return number
 
     def refuse(self, name: str, message: str) -> None:
-        is_empty = message == "String should have at least 1 character" or not self.value(name).strip()
-        self.errors.setdefault(name, "must be filled in" if is_empty and "at least" in message else message)
+        is_empty = not self.value(name).strip() and message.startswith("String should have at least")
+        self.errors.setdefault(name, "must be filled in" if is_empty else _plain(message))
 
     def refuse_all(self, problems: Iterable[tuple[str, str]], controls: Mapping[str, str]) -> None:
         """Put a service's messages on the controls.
@@ -116,6 +124,14 @@ def _control_of(location: str, controls: Mapping[str, str]) -> str | None:
             if control is not None:
                 return control
     return None
+
+
+def _plain(message: str) -> str:
+    """Give pydantic's own messages in the words of ours."""
+    for theirs, ours in _WORDINGS:
+        if message.startswith(theirs):
+            return ours + message.removeprefix(theirs)
+    return message
 
 
 def label(control: str) -> str:

@@ -1,0 +1,120 @@
+"""A browser for the tests: the system's Chromium against a stack of real processes, with one visitor per person.
+
+Laws:  1. Without Chromium the tests are skipped and say so; with CI=true they fail. 2. Whatever the console writes to
+       the browser's console as an error, every violation of the policy and every uncaught exception fails the test.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
+
+from devstack.postgres import Postgres
+from devstack.valkey import Valkey
+from tests.browser.stack import Stack
+
+FLAGS = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync --disable-default-apps --disable-extensions"
+).split()
+# A browser reports each refused form or page as a failed resource; that the server refuses is what a test asks for.
+_EXPECTED = re.compile(r"Failed to load resource: .* with a status of 4\d\d|Response Status Error Code 4")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.browser)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    for name in (os.environ.get("CHROMIUM", ""), "chromium", "chromium-browser", "google-chrome"):
+        found = shutil.which(name) if name else None
+        if found:
+            return found
+    reason = "no Chromium on this machine (Debian: apt-get install chromium)"
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def browser(chromium: str) -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield launched
+        launched.close()
+
+
+@pytest.fixture(scope="session")
+def stack(chromium: str, postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Console, two edge workers, stand-in and origin; alice's tenant `demo` and charlie's `charlie-labs` exist."""
+    folder = tmp_path_factory.mktemp("browser")
+    with Valkey(folder / "valkey", aof=False) as valkey, Stack(folder, postgres, valkey) as running:
+        running.seed()
+        yield running
+
+
+class Visitor:
+    """One person at one browser, and all that went wrong on their screen."""
+
+    def __init__(self, stack: Stack, context: BrowserContext) -> None:
+        self.stack, self.context = stack, context
+        self.page: Page = context.new_page()
+        self.page.set_default_timeout(10_000)
+        self.complaints: list[str] = []
+        self.page.on("console", self._heard)
+        self.page.on("pageerror", lambda error: self.complaints.append(f"uncaught: {error}"))
+
+    def _heard(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning") and not _EXPECTED.search(message.text):
+            self.complaints.append(f"{message.type}: {message.text} at {self.page.url}")
+
+    def url(self, path: str) -> str:
+        return self.stack.console_url + path
+
+    def go(self, path: str) -> Any:
+        return self.page.goto(self.url(path))
+
+    def sign_in(self, person: str) -> Page:
+        self.go("/")
+        self.page.click(f'[data-person="{person}"]')
+        self.page.wait_for_url(re.compile("/t/|/welcome"))
+        return self.page
+
+    def toast(self) -> str:
+        return self.page.locator("[data-toast]").last.inner_text()
+
+
+Visit = Callable[..., Visitor]
+
+
+@pytest.fixture
+def visit(browser: Browser, stack: Stack) -> Iterator[Visit]:
+    """visit(person=None, scripts=True, theme="light", width=1280) -> Visitor."""
+    visitors: list[Visitor] = []
+
+    def arrive(person: str | None = None, *, scripts: bool = True, theme: str = "light", width: int = 1280) -> Visitor:
+        context = browser.new_context(
+            color_scheme=theme,  # type: ignore[arg-type]
+            java_script_enabled=scripts,
+            viewport={"width": width, "height": 800},
+        )
+        visitor = Visitor(stack, context)
+        visitors.append(visitor)
+        if person is not None:
+            visitor.sign_in(person)
+        return visitor
+
+    yield arrive
+    for visitor in visitors:
+        visitor.context.close()
+    assert [complaint for visitor in visitors for complaint in visitor.complaints] == []
