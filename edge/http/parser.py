@@ -30,7 +30,7 @@ from edge.settings import Limits
 
 RESPONSE_HEAD_BYTES_MAX: Final = 65_536
 _RESPONSE_FIELDS_MAX: Final = 200
-_REMEMBERED_BLOCK_BYTES_MAX: Final = 8_192
+_REMEMBERED_BYTES_MAX: Final = 8_192
 _METHOD_BYTES_MAX: Final = 64
 _NONE: Final[tuple[bytes, ...]] = ()
 
@@ -49,57 +49,71 @@ class Facts(NamedTuple):
     unknown_expectation: bool
 
 
-class SectionMemo:
-    """Headers seen lately, by their exact bytes; one for requests (blocks to Facts), another for responses (whole heads
-    to ResponseHead: an origin's status line hardly varies, a client's request line does).
-
-    Two generations stand in for an order of use: what is asked for moves to the young one; when that is full the old
-    one is forgotten. Holds at most twice `entries_max` blocks and twice `bytes_max` octets of them.
+class Memo:
+    """Values by exact bytes. Two generations stand in for an order of use: what is asked for moves to the young one;
+    when that is full the old one is forgotten. Holds at most twice `entries_max` keys and `bytes_max` octets of them.
     """
 
     __slots__ = ("_bytes", "_bytes_max", "_entries_max", "_old", "_young")
 
-    def __init__(self, entries_max: int = 2_048, bytes_max: int = 1_048_576) -> None:
+    def __init__(self, entries_max: int, bytes_max: int) -> None:
         self._young: dict[bytes, Any] = {}
         self._old: dict[bytes, Any] = {}
         self._bytes = 0
         self._entries_max = entries_max
         self._bytes_max = bytes_max
 
-    def get(self, block: bytes) -> Any:
-        known = self._young.get(block)
+    def get(self, key: bytes) -> Any:
+        known = self._young.get(key)
         if known is None:
-            known = self._old.get(block)
+            known = self._old.get(key)
             if known is not None:
-                self.keep(block, known)
+                self.keep(key, known)
         return known
 
-    def keep(self, block: bytes, known: Facts | ResponseHead) -> None:
-        if len(block) > _REMEMBERED_BLOCK_BYTES_MAX:
+    def keep(self, key: bytes, known: object) -> None:
+        if len(key) > _REMEMBERED_BYTES_MAX:
             return
-        self._bytes += len(block)
+        self._bytes += len(key)
         if self._bytes > self._bytes_max or len(self._young) >= self._entries_max:
             self._old = self._young
             self._young = {}
-            self._bytes = len(block)
-        self._young[block] = known
+            self._bytes = len(key)
+        self._young[key] = known
 
     def __len__(self) -> int:
         return len(self._young) + len(self._old)
 
+
+class SectionMemo(Memo):
+    """Header blocks seen lately and, apart from them, whole heads: a stream of new URLs must not push the blocks out.
+
+    One memo serves requests under one set of limits, or responses.
+    """
+
+    __slots__ = ("heads",)
+
+    def __init__(self, entries_max: int = 2_048, bytes_max: int = 1_048_576) -> None:
+        super().__init__(entries_max, bytes_max)
+        self.heads = Memo(entries_max, bytes_max)
+
     def __repr__(self) -> str:
-        return f"<SectionMemo {len(self)} blocks>"
+        return f"<SectionMemo {len(self)} blocks, {len(self.heads)} heads>"
 
 
 def parse_request_head(buffer: bytes, sections: SectionMemo, limits: Limits) -> tuple[RequestHead, int] | None:
     """Parse a request head at the start of `buffer`. Complexity: a search, one match and one look-up once remembered.
 
-    Raises GatewayError (close=True) with the problem the client is told.
+    Raises GatewayError (close=True) with the problem the client is told. A head may be shared by equal requests.
     """
     end = buffer.find(b"\r\n\r\n")
     if end < 0:
         _incomplete_request(buffer, limits)
         return None
+    raw = buffer[: end + 4]
+    head: RequestHead | None = sections.heads.get(raw)
+    if head is not None:
+        return head, end + 4
     match = REQUEST_LINE.match(buffer)
     if match is None:
         return _after_empty_line(buffer, sections, limits)
@@ -117,6 +131,7 @@ def parse_request_head(buffer: bytes, sections: SectionMemo, limits: Limits) -> 
         _refuse("Only HTTP/1.1 and HTTP/1.0 are spoken here.", "version-unsupported")
     block = buffer[line_end : end + 2]
     facts = sections.get(block)
+    known = facts is not None
     if facts is None:
         facts = _request_facts(block, limits)
         sections.keep(block, facts)
@@ -141,6 +156,8 @@ def parse_request_head(buffer: bytes, sections: SectionMemo, limits: Limits) -> 
     head = RequestHead(
         method, target, path, query, number, section, host, length, chunked, keep_alive, expects_continue
     )  # fmt: skip
+    if known:  # a block that never comes again makes no head that comes again
+        sections.heads.keep(raw, head)
     return head, end + 4
 
 
@@ -158,10 +175,10 @@ def parse_response_head(buffer: bytes, request_method: bytes, sections: SectionM
         return None
     raw = buffer[: end + 4]
     key = raw if request_method != b"HEAD" else b"HEAD " + raw
-    head: ResponseHead | None = sections.get(key)
+    head: ResponseHead | None = sections.heads.get(key)
     if head is None:
         head = _response_head(raw, request_method)
-        sections.keep(key, head)
+        sections.heads.keep(key, head)
     return head, end + 4
 
 

@@ -433,7 +433,25 @@ def test_the_memo_forgets_the_oldest_blocks_and_keeps_those_in_use():
         request(get(HOST + b"N: %d\r\n" % number), memo)
         assert request(wanted, memo)[0].section is section
         assert len(memo) <= 20
-    assert repr(memo) == f"<SectionMemo {len(memo)} blocks>"
+    assert repr(memo) == f"<SectionMemo {len(memo)} blocks, {len(memo.heads)} heads>"
+
+
+def test_equal_requests_share_one_head_from_the_third_on_and_new_urls_push_no_block_out():
+    memo = SectionMemo(entries_max=10)
+    heads = [request(get(HOST), memo)[0] for _ in range(4)]
+    assert heads[1] is heads[2] is heads[3] and heads[0] is not heads[1]
+    section = heads[0].section
+    for number in range(200):
+        head, _ = request(get(HOST, b"/%d" % number), memo)
+        assert head.section is section and head.path == b"/%d" % number
+    assert len(memo) == 1 and len(memo.heads) <= 20
+
+
+def test_a_remembered_head_says_how_much_of_the_buffer_it_was():
+    memo = SectionMemo()
+    for _ in range(4):
+        assert request(get(HOST) + b"next", memo)[1] == len(get(HOST))
+        assert request(b"\r\n" + get(HOST), memo)[1] == len(get(HOST)) + 2
 
 
 def test_the_memo_is_bounded_in_octets_and_takes_no_giants():
