@@ -22,8 +22,8 @@ def route(number: int, path: str, auth_mode: str = "public", **more) -> RouteCon
 
 
 def snapshot_of(
-    version: int = 1, routes: tuple[RouteConfig, ...] = (), origin: str = "http://127.0.0.1:9999", tenant_id: str = DEMO,
-    subdomain: str = "demo",
+    version: int = 1, routes: tuple[RouteConfig, ...] = (), origin: str = "http://127.0.0.1:9999",
+    tenant_id: str = DEMO, subdomain: str = "demo",
 ) -> Snapshot:  # fmt: skip
     tenant = TenantConfig(id=tenant_id, name=subdomain, subdomain=subdomain, clerk_org_id="org_demo")
     origins = (OriginConfig(id="origin-1", name="origin", targets=(TargetConfig(id="target-1", url=origin),)),)

@@ -162,5 +162,3 @@ def test_what_is_remembered_is_bounded(keys, publisher, monkeypatch):
         keys.find(DEMO, b"unknown-key-%d" % number)
     assert len(keys._unknown) == 10
     assert len(keys._by_digest) == 20
-
-

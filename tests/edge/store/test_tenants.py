@@ -51,7 +51,8 @@ def test_a_tenant_is_loaded_on_its_first_request_by_one_greenlet(tenants, publis
 
 
 @pytest.mark.parametrize(
-    "host", [b"", b"localhost", b".localhost", b"a.b.localhost", b"demo.localhost.evil", b"d{m.localhost", b"-x.localhost"]
+    "host",
+    [b"", b"localhost", b".localhost", b"a.b.localhost", b"demo.localhost.evil", b"d{m.localhost", b"-x.localhost"],
 )
 def test_a_host_that_cannot_be_a_tenants_is_unknown_and_costs_no_question(tenants, client, host):
     client.stop()

@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import json
+import os
+import stat
+
+import gevent
+import pytest
+
+from edge.errors import GatewayError
+from edge.exchange import Principal
+from edge.ports import Verdict
+from edge.telemetry import access_log
+from edge.telemetry.access_log import AccessLog, redacted
+from edge.telemetry.metrics import Meter
+from edge.telemetry.recorder import Recorder
+from tests.edge.publishing import DEMO, bucket
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "access.log"
+
+
+@pytest.fixture
+def log(path):
+    return AccessLog(str(path))
+
+
+@pytest.fixture
+def recorder(log):
+    return Recorder(Meter(), log)
+
+
+def lines(log, path):
+    log.stop()
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_line_has_the_names_of_opentelemetry(recorder, log, path, make_exchange):
+    exchange = make_exchange(query=b"a=1", fields=[(b"user-agent", b"curl/8")])
+    exchange.principal = Principal("key", "key-1")
+    exchange.verdicts = (Verdict(bucket(), True, 4, 1.0),)
+    exchange.cache_result = "miss"
+    recorder.record(exchange)
+    assert lines(log, path) == [
+        {
+            "timestamp": "2023-11-14T22:13:20.250Z", "request.id": "0197-id", "tenant.id": DEMO,
+            "tenant.subdomain": "demo", "route.id": "route-1", "http.route": "/public/*", "url.scheme": "http",
+            "network.protocol.version": "1.1", "server.address": "demo.localhost", "user_agent.original": "curl/8",
+            "http.request.method": "GET", "url.path": "/public/x", "client.address": "127.0.0.1",
+            "http.response.status_code": 200, "duration_ms": 4.0, "http.request.size": 100, "http.response.size": 300,
+            "upstream.duration_ms": 2.0, "upstream.target": "target-1", "principal.kind": "key",
+            "principal.id": "key-1", "rate_limit.result": "allowed", "cache.result": "miss", "url.query": "a=1",
+        }
+    ]  # fmt: skip
+
+
+def test_whatever_a_client_sends_a_line_is_json(recorder, log, path, make_exchange):
+    nasty = b'"\\\x7f\xff\xc3\xa9/../"}'
+    exchange = make_exchange(path=nasty, query=nasty, host=nasty, method=b"G'ET", fields=[(b"user-agent", nasty)])
+    exchange.principal = Principal("user", 'user_"\\')
+    recorder.record(exchange)
+    recorder.record(make_exchange(path=nasty, matched=False))
+    written = lines(log, path)
+    assert len(written) == 2
+    assert written[0]["principal.id"] == 'user_"\\'
+    assert written[1]["tenant.id"] is None
+
+
+def test_no_credential_is_written(recorder, log, path, make_exchange):
+    fields = [(b"authorization", b"Bearer s3cr3t"), (b"x-api-key", b"s3cr3t"), (b"cookie", b"__session=s3cr3t")]
+    recorder.record(make_exchange(query=b"page=2&api_key=s3cr3t&%74oken=s3cr3t&X-Amz-Signature=s3cr3t", fields=fields))
+    (line,) = lines(log, path)
+    assert "s3cr3t" not in json.dumps(line)
+    assert line["url.query"] == "page=2&api_key=REDACTED&%74oken=REDACTED&X-Amz-Signature=REDACTED"
+
+
+@pytest.mark.parametrize(
+    ("query", "shown"), [(b"", b""), (b"a&b=1", b"a&b=1"), (b"PASSWORD=x=y", b"PASSWORD=REDACTED")]
+)
+def test_only_values_of_secret_names_are_redacted(query, shown):
+    assert redacted(query) == shown
+
+
+def test_an_error_says_what_happened_inside(recorder, log, path, make_exchange):
+    exchange = make_exchange(status=502)
+    exchange.error = GatewayError("origin-unreachable", "The origin is away.", internal="connect 10.0.0.1 refused")
+    recorder.record(exchange)
+    (line,) = lines(log, path)
+    assert (line["error.type"], line["error.at_fault"]) == ("origin-unreachable", "origin")
+    assert line["error.message"] == "connect 10.0.0.1 refused"
+
+
+def test_a_client_that_left_is_a_499(recorder, log, path, make_exchange):
+    exchange = make_exchange()
+    exchange.client_gone = True
+    recorder.record(exchange)
+    (line,) = lines(log, path)
+    assert line["http.response.status_code"] == 499
+    assert line["client.gone"] is True
+
+
+def test_a_request_that_never_parsed_has_a_line(recorder, log, path):
+    recorder.refused(GatewayError("request-malformed", "no"), "127.0.0.1", b"0197-id")
+    (line,) = lines(log, path)
+    assert (line["http.response.status_code"], line["error.type"]) == (400, "request-malformed")
+
+
+def test_the_writer_writes_by_itself_and_the_file_is_not_for_everybody(recorder, log, path, make_exchange):
+    log.start()
+    recorder.record(make_exchange())
+    gevent.sleep(0.2)
+    assert path.read_text().count("\n") == 1
+    assert stat.S_IMODE(path.stat().st_mode) & 0o007 == 0
+    log.stop()
+
+
+def test_after_rotation_it_writes_to_the_new_file(recorder, log, path, make_exchange):
+    path.rename(path.with_suffix(".1"))
+    log.reopen()
+    recorder.record(make_exchange())
+    assert len(lines(log, path)) == 1
+
+
+def test_a_reader_that_stops_costs_the_oldest_lines_and_nothing_else(make_exchange, tmp_path, monkeypatch):
+    monkeypatch.setattr(access_log, "LINES_MAX", 100)
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    log = AccessLog(str(fifo))
+    recorder = Recorder(Meter(), log)
+    log.start()
+    try:
+        for _ in range(60):  # 65 KiB fill the pipe; the rest waits in memory
+            for _ in range(50):
+                recorder.record(make_exchange())
+            gevent.sleep(0.03)
+        assert log.dropped_total > 1_000
+        assert log._lines_waiting <= 150
+    finally:
+        os.set_blocking(reader, True)
+        while len(os.read(reader, 1 << 20)) == 0 or log._blobs:
+            gevent.sleep(0.01)
+        os.set_blocking(reader, False)
+        log._writer.kill()
+        gevent.sleep(0.05)
+        os.close(reader)

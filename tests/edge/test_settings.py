@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edge.settings import RedisAddress, SettingsError, load, parse_redis_url
+
+PEPPERS = "2:" + "ab" * 32 + ",1:" + "cd" * 32
+ENVIRON = {
+    "REDIS_URL": "redis://127.0.0.1:6379",
+    "KEY_PEPPERS": PEPPERS,
+    "CLERK_PUBLISHABLE_KEY": "pk_test_Y2xlcmsuZXhhbXBsZS5jb20k",
+    "CONSOLE_URL": "https://console.example.com/",
+    "EDGE_BASE_DOMAIN": "Example.com",
+}
+
+
+def wrong(**changes):
+    with pytest.raises(SettingsError) as refused:
+        load({name: value for name, value in (ENVIRON | changes).items() if value is not None})
+    return str(refused.value).splitlines()
+
+
+def test_what_is_not_set_has_the_documented_default():
+    settings = load(ENVIRON)
+    assert settings.production
+    assert (settings.bind, settings.port, settings.metrics_port, settings.workers) == ("0.0.0.0", 8000, 9100, 2)
+    assert settings.base_domain == "example.com"
+    assert settings.access_log == "-"
+    assert settings.allowed_networks == ()
+    assert list(settings.peppers) == [2, 1]
+
+
+def test_clerk_is_found_from_the_publishable_key_alone():
+    clerk = load(ENVIRON).clerk
+    assert clerk.issuer == "https://clerk.example.com"
+    assert clerk.jwks_url == "https://clerk.example.com/.well-known/jwks.json"
+    assert clerk.authorized_parties == ("https://console.example.com",)
+
+
+def test_each_clerk_setting_may_be_given_instead():
+    clerk = load(
+        ENVIRON
+        | {
+            "CLERK_FRONTEND_API_URL": "http://127.0.0.1:8081/",
+            "CLERK_ISSUER": "http://issuer.test",
+            "CLERK_AUTHORIZED_PARTIES": "http://a.test, http://b.test/",
+        }
+    ).clerk
+    assert clerk.issuer == "http://issuer.test"
+    assert clerk.jwks_url == "http://127.0.0.1:8081/.well-known/jwks.json"
+    assert clerk.authorized_parties == ("http://a.test", "http://b.test")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("REDIS_URL", None),
+        ("REDIS_URL", "http://127.0.0.1"),
+        ("REDIS_URL", "redis://127.0.0.1/1"),
+        ("REDIS_URL", "redis://127.0.0.1:port"),
+        ("REDIS_URL", "redis:///0"),
+        ("REDIS_URL", "redis://127.0.0.1?db=3"),
+        ("KEY_PEPPERS", None),
+        ("KEY_PEPPERS", "1:abcd"),
+        ("CLERK_PUBLISHABLE_KEY", None),
+        ("CLERK_PUBLISHABLE_KEY", "pk_test_!!"),
+        ("CLERK_JWT_KEY", "not a pem"),
+        ("CLERK_JWKS_URL", "ftp://x"),
+        ("CLERK_AUTHORIZED_PARTIES", "console.example.com"),
+        ("EDGE_BASE_DOMAIN", None),
+        ("EDGE_BASE_DOMAIN", "exa mple.com"),
+        ("EDGE_BIND", "localhost"),
+        ("EDGE_BIND", "10.0.0.0/8"),
+        ("EDGE_PORT", "0"),
+        ("EDGE_PORT", "65536"),
+        ("EDGE_PORT", "8e3"),
+        ("EDGE_METRICS_PORT", "8000"),
+        ("EDGE_WORKERS", "0"),
+        ("ALLOWED_PRIVATE_ORIGINS", "127.0.0.1/8"),
+        ("SENTRY_DSN", "nowhere"),
+        ("VANTAGEEDGE_ENV", "staging"),
+    ],
+)
+def test_a_wrong_value_is_one_line_that_begins_with_its_name(name, value):
+    lines = wrong(**{name: value})
+    assert len(lines) == 1
+    assert lines[0].startswith(name)
+
+
+def test_every_mistake_is_said_at_once():
+    assert [line.split()[0] for line in wrong(EDGE_PORT="x", EDGE_WORKERS="y", REDIS_URL="z")] == [
+        "REDIS_URL", "EDGE_PORT", "EDGE_WORKERS",
+    ]  # fmt: skip
+
+
+def test_no_secret_is_in_an_error_or_a_repr():
+    assert "hunter2" not in "".join(wrong(REDIS_URL="redis://user:hunter2@host:bad", KEY_PEPPERS="1:hunter2"))
+    settings = load(ENVIRON | {"REDIS_URL": "redis://user:hunter2@host"})
+    assert "hunter2" not in repr(settings)
+    assert "abab" not in repr(settings)
+
+
+def test_a_redis_url_is_taken_apart():
+    assert parse_redis_url("rediss://u%40x:p%3Aw@cache.test:6380/0?ssl_cert_reqs=none") == RedisAddress(
+        "cache.test", 6380, True, "u@x", "p:w", tls_verify=False
+    )
+    assert parse_redis_url("redis://cache.test") == RedisAddress("cache.test", 6379, False)
+
+
+def test_dotenv_fills_in_what_the_environment_leaves_out_in_development_only(tmp_path: Path):
+    dotenv = tmp_path / ".env"
+    dotenv.write_text(
+        "# a comment\nexport EDGE_PORT='8123'\nEDGE_WORKERS=\"4\"\nnonsense\nEDGE_BASE_DOMAIN=other.test\n"
+    )
+    given = ENVIRON | {"VANTAGEEDGE_ENV": "development"}
+    settings = load(given, dotenv)
+    assert (settings.port, settings.workers, settings.base_domain) == (8123, 4, "example.com")
+    assert not settings.production
+    assert load(ENVIRON, dotenv).port == 8000
+    assert load(given, tmp_path / "absent").port == 8000
+
+
+def test_ipv6_may_be_bound():
+    assert load(ENVIRON | {"EDGE_BIND": "::1"}).bind == "::1"
