@@ -4,6 +4,7 @@ import pytest
 
 from contracts import keyspace, tasks
 from contracts.patterns import PathError
+from webapp.services import cache
 from worker.tasks.cache import fields
 
 
@@ -38,3 +39,13 @@ def test_a_purge_advances_generations_once_per_call_however_often_it_is_delivere
     bench.wait(lambda: len(bench.changes("purge")) == 5, "two more")
     with bench.redis() as client:
         assert client.hgetall(keyspace.cache_generations(bench.tenant_id)) == {b"*": b"2", b"r:r1": b"1"}
+
+
+@pytest.mark.system
+def test_what_the_console_asks_for_is_what_is_purged(bench):
+    bench.worker()
+    with bench.app.app_context():
+        cache.purge(bench.actor, cache.PurgeNew(url="/api/posts/1?page=2"))
+    wanted = {name.encode(): b"1" for name in fields(None, "/api/posts/1?page=2")}
+    with bench.redis() as client:
+        bench.wait(lambda: client.hgetall(keyspace.cache_generations(bench.tenant_id)) == wanted, "the purge")
