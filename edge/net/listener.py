@@ -106,28 +106,33 @@ class Listener:
 
     def _stop_accepting(self) -> None:
         if self._accepting is not None:
+            # Who waits in the kernel's queue has been told that the connection stands: closing now would reset it.
+            while self._accept():
+                pass
             self._accepting.stop()
             self._accepting.close()
             self._accepting = None
             self._sock.close()
 
-    def _accept(self) -> None:
+    def _accept(self) -> bool:
+        """Take in whoever waits, so many at a time; gives whether there may be more."""
         accept: Any = self._sock._accept  # type: ignore[attr-defined] # noqa: SLF001 - accept(2) as it is
         for _ in range(_ACCEPTS_PER_WAKE):
             try:
                 descriptor, address = accept()
             except BlockingIOError:
-                return
+                return False
             except OSError as error:
                 if error.errno in _OUT_OF_DESCRIPTORS:
                     self._pause(error)
-                return
+                return False
             sock = _socket.socket(self._sock.family, self._sock.type, self._sock.proto, fileno=descriptor)
             sock.setblocking(False)
             client_ip = address[0].removeprefix("::ffff:") if address else "local"
             if address:
                 sock.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
             self._admit(sock, client_ip)
+        return True
 
     def _admit(self, sock: _socket.socket, client_ip: str) -> None:
         count = self._per_client.get(client_ip, 0)
