@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
+import orjson
 import redis
 from flask import Flask, current_app
 from flask_migrate import Migrate
@@ -83,6 +84,7 @@ def redis_client() -> redis.Redis:
 def engine_options() -> dict[str, Any]:
     """Give SQLAlchemy's engine options: bounded waits everywhere, so that a lost database is an error, not a hang."""
     return {
+        "json_deserializer": orjson.loads,
         "pool_size": 10,
         "max_overflow": 10,
         "pool_timeout": 5,

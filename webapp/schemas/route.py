@@ -78,11 +78,6 @@ class Policy(Input):
             raise wrong("algorithm", "a sliding_window takes limit and window_seconds")
         return self
 
-    @property
-    def burst_or_default(self) -> int:
-        """Without a burst the bucket holds one second's worth, and at least one request."""
-        return self.burst if self.burst is not None else max(1, int(self.requests_per_second or 1))
-
 
 class RateLimit(Input):
     requests_per_second: _Rate | None = None

@@ -82,13 +82,26 @@ class _Truth:
     says_config: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Drained:
+    receipts: list[Receipt]
+    stream_ids: dict[int, str]
+    """Of each outbox row that was published."""
+
+    def last_of(self, entry_ids: Sequence[int]) -> str | None:
+        """None when another publisher took some of them."""
+        if not all(entry_id in self.stream_ids for entry_id in entry_ids):
+            return None
+        return max((self.stream_ids[entry_id] for entry_id in entry_ids), key=messages.stream_id)
+
+
 def publish_now(owed: Owed) -> Receipt:
     """Try to publish what was just committed. Never raises for a store that is away: the worker will do it."""
     if not owed.entry_ids:
         return Receipt(owed.tenant_id, owed.version, None)
     try:
-        publish_pending(owed.tenant_id)
-        stream_id = _stream_id(owed)
+        drained = _drain(owed.tenant_id)
+        stream_id = drained.last_of(owed.entry_ids) or _stream_id(owed)
     except (StoreUnavailable, SQLAlchemyError) as error:
         _log.warning("publish.deferred", tenant_id=str(owed.tenant_id), version=owed.version, reason=str(error)[:200])
         stream_id = None
@@ -116,7 +129,11 @@ def publish_pending(tenant_id: UUID) -> tuple[Receipt, ...]:
 
     Blocks on another publisher of the same tenant (at most 5 s) and on Redis.
     """
-    receipts: list[Receipt] = []
+    return tuple(_drain(tenant_id).receipts)
+
+
+def _drain(tenant_id: UUID) -> _Drained:
+    drained = _Drained([], {})
     while True:
         with tenant_scope(tenant_id) as session:
             session.execute(_LOCK, {"tenant": str(tenant_id)})
@@ -126,9 +143,12 @@ def publish_pending(tenant_id: UUID) -> tuple[Receipt, ...]:
                 .order_by(OutboxEntry.id)
                 .limit(_BATCH_ENTRIES)
             ).all()
-            if not entries:
-                return tuple(receipts)
-            receipts.append(_publish(session, tenant_id, entries))
+            if entries:
+                receipt = _publish(session, tenant_id, entries)
+                drained.receipts.append(receipt)
+                drained.stream_ids.update((entry.id, receipt.stream_id or "") for entry in entries)
+            if len(entries) < _BATCH_ENTRIES:
+                return drained
 
 
 def _publish(session: Session, tenant_id: UUID, entries: Sequence[OutboxEntry]) -> Receipt:

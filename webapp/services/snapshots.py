@@ -9,25 +9,28 @@ Not here: storing and sending it (services.revision, services.publishing).
 
 from __future__ import annotations
 
-from typing import Any
-from uuid import UUID, uuid5
+import hashlib
+from typing import Any, Final
+from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import Text, cast, select
 from sqlalchemy.orm import Session
 
 from contracts import snapshot
 from contracts.bounds import CACHE_TTL_S_DEFAULT
 from webapp.models import Origin, Route, Target, Tenant
-from webapp.schemas.route import RateLimit
+
+_IDS: Final = ("id", "origin_id")
 
 
 def build(session: Session, tenant: Tenant, version: int) -> snapshot.Snapshot:
     """Blocks on three queries. Complexity: linear in the tenant's rows."""
     columns = Route.__table__.c
+    shown = [cast(column, Text).label(column.name) if column.name in _IDS else column for column in columns]
     rows = session.execute(
-        select(*columns).where(columns.tenant_id == tenant.id, columns.enabled).order_by(columns.created_at, columns.id)
+        select(*shown).where(columns.tenant_id == tenant.id, columns.enabled).order_by(columns.created_at, columns.id)
     ).all()
-    used = {row.origin_id for row in rows}
+    used = {UUID(text) for text in {row.origin_id for row in rows}}
     return snapshot.Snapshot(
         format=snapshot.FORMAT,
         tenant=snapshot.TenantConfig(
@@ -73,9 +76,9 @@ def _origins(session: Session, tenant_id: UUID, used: set[UUID]) -> tuple[snapsh
 
 def _route(row: Any) -> snapshot.RouteConfig:
     return snapshot.RouteConfig(
-        id=str(row.id),
+        id=row.id,
         path_pattern=row.path_pattern,
-        origin_id=str(row.origin_id),
+        origin_id=row.origin_id,
         auth_mode=row.auth_mode,
         methods=tuple(row.methods),
         priority=row.priority,
@@ -90,28 +93,31 @@ def _route(row: Any) -> snapshot.RouteConfig:
     )
 
 
-def _policies(route_id: UUID, stored: dict[str, Any] | None) -> tuple[snapshot.PolicyConfig, ...]:
+def _policies(route_id: str, stored: dict[str, Any] | None) -> tuple[snapshot.PolicyConfig, ...]:
+    """Read what schemas.route.RateLimit checked when it was written: checking 10,000 again takes a second."""
     if stored is None:
         return ()
-    configs = []
-    for policy in RateLimit.model_validate(stored).all_policies:
-        meaning = f"{policy.name}\n{policy.algorithm}\n{policy.window_seconds or 0}\n{','.join(policy.scope)}"
-        is_bucket = policy.algorithm == "token_bucket"
-        configs.append(
-            snapshot.PolicyConfig(
-                id=str(uuid5(route_id, meaning)),
-                name=policy.name,
-                algorithm=policy.algorithm,
-                rate_per_second=policy.requests_per_second or 0.0,
-                burst=policy.burst_or_default if is_bucket else 0,
-                limit=policy.limit or 0,
-                window_s=policy.window_seconds or 0,
-                scope=policy.scope,
-                mode=policy.mode,
-                on_store_failure=policy.on_store_failure,
-            )
-        )
-    return tuple(configs)
+    return tuple(_policy(route_id, policy) for policy in stored.get("policies") or (stored,))
+
+
+def _policy(route_id: str, policy: dict[str, Any]) -> snapshot.PolicyConfig:
+    name, algorithm = policy.get("name", "default"), policy.get("algorithm", "token_bucket")
+    scope, window_s = tuple(policy.get("scope", ("route",))), policy.get("window_seconds", 0)
+    meaning = f"{route_id}\n{name}\n{algorithm}\n{window_s}\n{','.join(scope)}"
+    rate = policy.get("requests_per_second", 0.0)
+    return snapshot.PolicyConfig(
+        id=hashlib.sha256(meaning.encode()).hexdigest()[:32],
+        name=name,
+        algorithm=algorithm,
+        rate_per_second=rate,
+        # Without a burst the bucket holds one second's worth, and at least one request.
+        burst=policy.get("burst") or max(1, int(rate)) if algorithm == "token_bucket" else 0,
+        limit=policy.get("limit", 0),
+        window_s=window_s,
+        scope=scope,
+        mode=policy.get("mode", "enforce"),
+        on_store_failure=policy.get("on_store_failure", "share"),
+    )
 
 
 def _cache(stored: dict[str, Any] | None) -> snapshot.CacheConfig | None:
