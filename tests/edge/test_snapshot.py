@@ -165,10 +165,8 @@ def test_two_equal_snapshots_compile_to_the_same_epochs_and_a_concern_changes_th
     ]
     assert set(same) == {base}
     others = [
-    same = [
-        epoch(priority=3), epoch(policies=(a_bucket(),)), epoch(required_scopes=("read",)),
-        epoch(an_origin(timeout_s=1)),
-    ]  # fmt: skip
+        epoch(plan={"ttl_s": 5}), epoch(plan={"key_pattern": "path"}), epoch(plan={"shared": True}),
+        epoch(strip_prefix="/x"),
         epoch(preserve_host=True), epoch(auth="jwt_required"), epoch(any_user=True), epoch(forward_credential=True),
         epoch(an_origin("http://elsewhere.example.com")), epoch(an_origin("http://origin.example.com:8082/base")),
     ]  # fmt: skip
