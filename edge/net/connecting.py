@@ -15,7 +15,7 @@ import ssl
 from dataclasses import dataclass
 from functools import lru_cache
 
-from contracts.addresses import IPNetwork, parse_origin_url
+from contracts.addresses import AddressError, IPNetwork, parse_origin_url
 from edge.errors import GatewayError, Retry, Source
 from edge.net.address import Resolver, checked
 from edge.net.sweeper import Sweeper
@@ -31,8 +31,14 @@ class Destination:
 
     @classmethod
     def of(cls, url: str) -> Destination:
-        """Read an origin's URL as the control plane stored it. Raises AddressError."""
-        parsed = parse_origin_url(url)
+        """Read an origin's URL as the control plane stored it. Raises GatewayError(origin-forbidden)."""
+        try:
+            parsed = parse_origin_url(url)
+        except AddressError as error:  # stored by an older, laxer release
+            raise GatewayError(
+                "origin-forbidden", "The origin's URL is not allowed.", internal=f"the URL {error}",
+                source=Source.UPSTREAM, proxy_error="destination_ip_prohibited",
+            ) from error  # fmt: skip
         return cls(parsed.host, parsed.port, parsed.scheme == "https")
 
 

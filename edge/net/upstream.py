@@ -309,9 +309,6 @@ class UpstreamPool:
                 else:
                     connection.discard()
                 return rest
-            if len(rest) > length:  # it said less than it sent: what follows belongs to nobody
-                connection.discard()
-                return rest[:length]
             decoder: Decoder = LengthDecoder(length)
         elif head.chunked:
             decoder = ChunkedDecoder()
@@ -325,7 +322,7 @@ class UpstreamPool:
         if not decoder.done:
             return body
         body.read()
-        body.close()
+        body.close()  # which looks at what came behind: it belongs to nobody
         return first
 
 

@@ -276,6 +276,12 @@ def test_forbidden_addresses_are_never_connected_to():
         assert "loopback" in gateway.pipeline.errors[0].internal
 
 
+def test_a_url_that_is_no_longer_allowed_is_refused_and_not_tried():
+    with Gateway("http://user@127.0.0.1:1") as gateway:
+        assert gateway.get().body == b"origin-forbidden"
+        no_connection_is_left(gateway)
+
+
 # Uploads
 
 
