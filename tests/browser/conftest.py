@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -97,9 +98,24 @@ class Visitor:
 Visit = Callable[..., Visitor]
 
 
+@pytest.fixture(scope="session")
+def signed_in(browser: Browser, stack: Stack) -> Callable[[str], Any]:
+    """Give a person's cookies; they sign in once for all tests."""
+    states: dict[str, Any] = {}
+
+    def state_of(person: str) -> Any:
+        if person not in states:
+            with closing(browser.new_context()) as context:
+                Visitor(stack, context).sign_in(person)
+                states[person] = context.storage_state()
+        return states[person]
+
+    return state_of
+
+
 @pytest.fixture
-def visit(browser: Browser, stack: Stack) -> Iterator[Visit]:
-    """visit(person=None, scripts=True, theme="light", width=1280) -> Visitor."""
+def visit(browser: Browser, stack: Stack, signed_in: Callable[[str], Any]) -> Iterator[Visit]:
+    """visit(person=None, scripts=True, theme="light", width=1280) -> Visitor, at their first page when signed in."""
     visitors: list[Visitor] = []
 
     def arrive(person: str | None = None, *, scripts: bool = True, theme: str = "light", width: int = 1280) -> Visitor:
@@ -107,11 +123,12 @@ def visit(browser: Browser, stack: Stack) -> Iterator[Visit]:
             color_scheme=theme,  # type: ignore[arg-type]
             java_script_enabled=scripts,
             viewport={"width": width, "height": 800},
+            storage_state=None if person is None else signed_in(person),
         )
         visitor = Visitor(stack, context)
         visitors.append(visitor)
         if person is not None:
-            visitor.sign_in(person)
+            visitor.go("/")
         return visitor
 
     yield arrive

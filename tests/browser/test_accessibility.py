@@ -27,8 +27,10 @@ PAGES = (
 )  # fmt: skip
 
 
-def _complaints(visitor: Visitor) -> list[str]:
-    found = Axe().run(visitor.page).response["violations"]
+def _complaints(visitor: Visitor, theme: str = "light") -> list[str]:
+    """All rules in the light theme; in the dark one, what differs there: colours."""
+    options = {"runOnly": ["color-contrast", "link-in-text-block"]} if theme == "dark" else None
+    found = Axe().run(visitor.page, options=options).response["violations"]
     return [f"{visitor.page.url} {item['id']}: {[node['html'][:160] for node in item['nodes']][:3]}" for item in found]
 
 
@@ -38,16 +40,16 @@ def test_no_page_of_a_tenant_has_a_violation(visit: Visit, furnished: dict[str, 
     complaints = []
     for path in PAGES:
         alice.go("/t/demo/" + path.format(**furnished))
-        complaints += _complaints(alice)
+        complaints += _complaints(alice, theme)
     alice.go("/t/demo/origins/new")
     alice.page.click("button:has-text('Create origin')")
     alice.page.wait_for_selector("[data-form-problems]")
-    complaints += _complaints(alice)
+    complaints += _complaints(alice, theme)
     alice.go("/t/demo/keys/new")
     alice.page.fill("#name", f"seen-{theme}")
     alice.page.click("button:has-text('Create key')")
     alice.page.wait_for_selector("dialog[open] #new-key")
-    complaints += _complaints(alice)
+    complaints += _complaints(alice, theme)
     assert complaints == []
 
 
@@ -56,10 +58,10 @@ def test_the_pages_outside_a_tenant_have_none_either(visit: Visit, theme: str) -
     visitor = visit(theme=theme)
     visitor.go("/sign-in")
     visitor.page.wait_for_selector("[data-person]")
-    assert _complaints(visitor) == []
+    assert _complaints(visitor, theme) == []
     visitor.sign_in("charlie")
     visitor.go("/t/demo/")
-    assert _complaints(visitor) == []
+    assert _complaints(visitor, theme) == []
 
 
 def test_nothing_runs_out_of_a_narrow_screen(visit: Visit, furnished: dict[str, str]) -> None:
@@ -70,5 +72,5 @@ def test_nothing_runs_out_of_a_narrow_screen(visit: Visit, furnished: dict[str, 
         assert width <= 360, f"{path} is {width} px wide"
     alice.go("/t/demo/")
     assert alice.page.is_hidden("nav[aria-label=Main]")
-    alice.page.get_by_label("Show the menu").check(force=True)
+    alice.page.click("label[for=menu-box]")
     assert alice.page.is_visible("nav[aria-label=Main]")

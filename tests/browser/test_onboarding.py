@@ -29,7 +29,7 @@ def test_charlie_creates_a_gateway_and_is_told_what_to_do_next(visit: Visit) -> 
     assert "1 of 3 done" in page.inner_text("main")
     assert "live on 2 of 2 edges" in page.inner_text("main")
     charlie.go("/t/charlie-labs/routes")
-    page.click("main >> text=Create an origin")
+    page.get_by_role("link", name="Create an origin").click()
     assert page.url.endswith("/t/charlie-labs/origins/new")
     charlie.go("/welcome")
     assert page.url.endswith("/t/charlie-labs/")

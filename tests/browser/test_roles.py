@@ -77,7 +77,8 @@ def test_nobody_is_let_in_without_signing_in_and_comes_back_to_the_page_they_wan
 
 
 def test_signing_out_ends_the_session_for_good(visit: Visit) -> None:
-    alice = visit("alice")
+    alice = visit()
+    alice.sign_in("alice")
     kept = alice.context.cookies()
     alice.page.click("[aria-label='Sign out']")
     alice.page.wait_for_url("**/sign-in?signed_out=*")

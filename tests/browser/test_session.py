@@ -53,7 +53,7 @@ def test_without_scripts_the_form_waits_for_a_renewed_session(visit: Visit, stac
         page.click("text=Renew the session")
     opened.value.wait_for_load_state()
     assert "renewed" in opened.value.inner_text("main")
-    page.click("text=Send the form again")
+    page.click("button:has-text('Send the form again')")
     page.wait_for_url("**/t/demo/origins")
     assert "Origin typed-very-slowly created" in alice.toast()
 

@@ -117,10 +117,10 @@ class Form:
 
 def _control_of(location: str, controls: Mapping[str, str]) -> str | None:
     """Find the control of a field, of its parent, or of the list it is in: `targets.0` before `targets`."""
-    given = location.removeprefix("body.").split(".")
-    for parts in (given, [part for part in given if not part.isdigit()]):
-        for length in range(len(parts), 0, -1):
-            control = controls.get(".".join(parts[:length]))
+    parts = location.removeprefix("body.").split(".")
+    for length in range(len(parts), 0, -1):
+        for spelled in (parts[:length], [part for part in parts[:length] if not part.isdigit()]):
+            control = controls.get(".".join(spelled))
             if control is not None:
                 return control
     return None

@@ -1,0 +1,60 @@
+"""webapp.console.route_words: a route in plain words, whole or half typed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from webapp.console.route_words import limits_in_short, steps
+
+
+def _words(route: dict[str, Any], origin: str | None = "backend") -> dict[str, str]:
+    return {step.name: step.words for step in steps(route, origin)}
+
+
+def test_a_whole_route_is_said_in_five_sentences() -> None:
+    said = _words(
+        {
+            "path_pattern": "/api/users/*",
+            "methods": ("GET", "HEAD"),
+            "auth_mode": "apikey_required",
+            "required_scopes": ("read", "write"),
+            "rate_limit": {"requests_per_second": 100.0, "burst": 200},
+            "cache_policy": {"enabled": True, "ttl_seconds": 300, "cache_key_pattern": "path+query"},
+            "rewrite": {"strip_prefix": "/api"},
+        }
+    )
+    assert said == {
+        "Match": "GET and HEAD requests to /api/users and everything below it.",
+        "Auth": "Callers present one of your API keys with the scopes read and write; others get 401.",
+        "Limits": "At most 100 requests a second for this route, with bursts of up to 200. More are answered 429.",
+        "Cache": "Answers are stored for 5 minutes, told apart by path and query. Each caller has a copy of their own.",
+        "Origin": "The request goes to backend without the leading /api.",
+    }
+
+
+def test_a_window_and_a_shadow_are_said() -> None:
+    policy = {"algorithm": "sliding_window", "limit": 5000, "window_seconds": 3600, "scope": ("key",), "mode": "shadow"}
+    said = _words({"rate_limit": {"policies": [policy]}})["Limits"]
+    assert said == "At most 5,000 requests per hour for each API key. Counted only, never refused."
+
+
+def test_a_half_typed_route_is_said_as_far_as_it_goes() -> None:
+    said = _words({"rate_limit": {"requests_per_second": None}, "cache_policy": {"enabled": True}}, None)
+    assert said["Match"] == "Requests of any method to a path you have not typed yet."
+    assert said["Limits"].startswith("At most … requests a second")
+    assert said["Origin"] == "Choose where the request goes."
+
+
+@pytest.mark.parametrize(
+    ("rate_limit", "short"),
+    [
+        (None, None),
+        ({"requests_per_second": 0.5, "burst": 1}, "0.5/s"),
+        ({"policies": [{"limit": 100, "window_seconds": 60}]}, "100 per minute"),
+        ({"policies": [{}, {}]}, "2 policies"),
+    ],
+)
+def test_a_limit_fits_a_cell(rate_limit: dict[str, Any] | None, short: str | None) -> None:
+    assert limits_in_short(rate_limit) == short
