@@ -25,6 +25,8 @@ from webapp.settings import Settings, SettingsError, from_environment
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 VERSION: Final = "1.0.0"
+_APP_LOAD_ERROR: Final = 4
+"""gunicorn's own status for it: the arbiter ends instead of starting workers for ever."""
 
 
 def create_app(settings: Settings | None = None) -> OpenAPI:
@@ -33,7 +35,11 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
         try:
             settings = from_environment()
         except SettingsError as error:
-            sys.exit(f"vantageedge: {error}")
+            line = f"vantageedge: {error}"
+            print(line, file=sys.stderr, flush=True)
+            ended = SystemExit(line)
+            ended.code = _APP_LOAD_ERROR
+            raise ended from None
     app = OpenAPI(
         "vantageedge",
         info=Info(title="VantageEdge", version=VERSION, description=api.DESCRIPTION),
