@@ -17,6 +17,7 @@ import logging
 import struct
 from typing import TYPE_CHECKING, Any, Final
 
+import gevent
 from greenlet import getcurrent
 
 from edge.errors import ClientGone, GatewayError, Source
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 _log: Final = logging.getLogger(__name__)
 _DRAIN_BYTES_MAX: Final = 65_536
 """An unread body this small is read and thrown away, so that the connection can be kept."""
+_PIPELINED_TURN: Final = 16
+"""So many pipelined requests are answered before other connections get a turn."""
 _LINGER_BYTES_MAX: Final = 1_048_576
 _LINGER_S: Final = 2.0
 _RESET: Final = struct.pack("ii", 1, 0)
@@ -93,7 +96,8 @@ class Downstream:
     """Shape: `idle` is true while no byte of a next request has arrived."""
 
     __slots__ = (
-        "_body", "_buffer", "_closing", "_exchange", "_gone", "_greenlet", "_listener", "_wire", "client_ip", "idle",
+        "_body", "_buffer", "_closing", "_exchange", "_gone", "_greenlet", "_listener", "_pipelined", "_wire",
+        "client_ip", "idle",
     )  # fmt: skip
 
     def __init__(self, listener: Listener, wire: Wire, client_ip: str) -> None:
@@ -106,6 +110,7 @@ class Downstream:
         self._body: RequestBody | None = None
         self._closing = False
         self._gone = False
+        self._pipelined = 0
         self._greenlet: Any = None
         wire.write_timeout_s = listener.limits.body_idle_timeout_s
         wire.on_wake = self._woken
@@ -141,6 +146,10 @@ class Downstream:
             if not buffer:
                 return None
             self.idle = False
+        else:
+            self._pipelined += 1
+            if self._pipelined % _PIPELINED_TURN == 0:
+                gevent.sleep(0)  # answers that wait for nothing must not keep others waiting
         head_deadline_mono = 0.0
         while True:
             try:

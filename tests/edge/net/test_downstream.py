@@ -46,6 +46,29 @@ def test_pipelined_requests_are_answered_in_order(gateway):
         assert [client.answer().body for _ in range(50)] == [b"/%d" % number for number in range(50)]
 
 
+def test_a_flood_of_pipelined_requests_leaves_turns_to_others(gateway):
+    import gevent
+
+    turns, seen = [0], []
+
+    def others() -> None:
+        while len(seen) < 500:
+            turns[0] += 1
+            gevent.sleep(0)
+
+    def answer(exchange) -> Reply:
+        if not seen:
+            gevent.spawn(others)
+        seen.append(turns[0])
+        return Reply(204, b"OK", b"", b"")
+
+    gateway.pipeline.answer = answer
+    with gateway.client() as client:
+        client.send(GET * 500)
+        assert all(client.answer().status == 204 for _ in range(500))
+    assert max(seen.count(turn) for turn in set(seen)) <= 17
+
+
 def test_a_head_that_comes_octet_by_octet_is_read(gateway):
     with gateway.client() as client:
         for at in range(len(GET)):
