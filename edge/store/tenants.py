@@ -106,18 +106,21 @@ class TenantStore:
         if self._unknown.get(host, 0.0) > self._mono():
             return None
         flight = self._flights.get(host)
-        if flight is not None:
-            shared: Held | None = flight.get()
-            return shared
-        flight = self._flights[host] = AsyncResult()
+        if flight is None:
+            flight = self._flights[host] = AsyncResult()
+            gevent.spawn(self._fly, host, flight)
+        held: Held | None = flight.get()
+        return held
+
+    def _fly(self, host: bytes, flight: AsyncResult[Held | None]) -> None:
+        """Look a host up for all who wait. A greenlet of its own, because a request's may end at any moment."""
         try:
-            held = self._find(host)
-        except BaseException as error:
-            flight.set_exception(error if isinstance(error, GatewayError) else _unavailable(repr(error)))
-            raise
-        else:
-            flight.set(held)
-            return held
+            flight.set(self._find(host))
+        except GatewayError as error:
+            flight.set_exception(error)
+        except Exception as error:
+            _LOG.exception("a host could not be looked up")
+            flight.set_exception(_unavailable(repr(error)))
         finally:
             del self._flights[host]
 

@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
+import gevent
 from gevent.hub import Waiter, get_hub
 
 from contracts import keyspace
@@ -67,7 +68,7 @@ class _Account:
         self.since = 0
         self.asked_mono = 0.0
         self.busy = False
-        self.waiting: list[Waiter[_Verdicts | None]] = []
+        self.waiting: list[Waiter[_Verdicts]] = []
 
 
 def _key(check: Check) -> str:
@@ -133,30 +134,26 @@ class DistributedCounters:
     # ---- asking Redis
 
     def _ask(self, account: _Account) -> _Verdicts:
-        """Lead a call for ourselves and all who wait; or wait for the one under way, and perhaps lead the next."""
-        if account.busy:
-            waiter: Waiter[_Verdicts | None] = Waiter()
-            account.waiting.append(waiter)
-            verdicts: _Verdicts | None = waiter.get()
-            if verdicts is not None:
-                return verdicts
-        account.busy = True
-        followers, account.waiting = account.waiting, []
-        outcomes: list[_Verdicts] = []
-        try:
-            outcomes = self._call(account, 1 + len(followers))
-        except StoreAway:
-            pass
-        finally:
-            while len(outcomes) <= len(followers):  # Redis is away, or this greenlet is being killed
-                outcomes.append(self._degraded(account))
-            for waiter, verdicts in zip(followers, outcomes[1:], strict=True):
+        """Wait for a verdict from Redis. A request that is interrupted while it waits harms no other."""
+        waiter: Waiter[_Verdicts] = Waiter()
+        account.waiting.append(waiter)
+        if not account.busy:
+            account.busy = True
+            gevent.spawn(self._decide, account)
+        verdicts: _Verdicts = waiter.get()
+        return verdicts
+
+    def _decide(self, account: _Account) -> None:
+        """Ask for all who wait until nobody does. A greenlet of its own, because a request's may end at any moment."""
+        while account.waiting:
+            waiting, account.waiting = account.waiting, []
+            try:
+                outcomes = self._call(account, len(waiting))
+            except StoreAway:
+                outcomes = [self._degraded(account) for _ in waiting]
+            for waiter, verdicts in zip(waiting, outcomes, strict=True):
                 self._run_callback(waiter.switch, verdicts)
-            if account.waiting:
-                self._run_callback(account.waiting.pop(0).switch, None)
-            else:
-                account.busy = False
-        return outcomes[0]
+        account.busy = False
 
     def _degraded(self, account: _Account) -> _Verdicts:
         self.degraded_total += 1

@@ -50,6 +50,15 @@ def test_a_tenant_is_loaded_on_its_first_request_by_one_greenlet(tenants, publis
     assert compiled == [1]
 
 
+def test_a_first_request_that_is_interrupted_leaves_nobody_behind(tenants, publisher):
+    publisher.config(snapshot_of())
+    first = gevent.spawn(tenants.tenant, HOST.encode())
+    second = gevent.spawn(tenants.tenant, HOST.encode())
+    gevent.sleep(0)
+    first.kill()
+    assert second.get(timeout=2).subdomain == "demo"
+
+
 @pytest.mark.parametrize(
     "host",
     [b"", b"localhost", b".localhost", b"a.b.localhost", b"demo.localhost.evil", b"d{m.localhost", b"-x.localhost"],

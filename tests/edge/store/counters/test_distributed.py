@@ -172,6 +172,16 @@ def test_waiting_requests_are_all_answered_when_the_store_dies_under_them(valkey
         client.stop()
 
 
+def test_requests_interrupted_while_they_wait_leave_nobody_behind(counters, publisher):
+    policy = bucket(rate=0.001, burst=1_000)
+    for _ in range(20):
+        asking = [gevent.spawn(counters.admit, (check(policy),)) for _ in range(10)]
+        gevent.sleep(0)
+        gevent.killall(asking)
+    with gevent.Timeout(2):
+        assert counters.admit((check(policy),))[0].allowed
+
+
 def hammer(url, policy, seconds):
     argv = [sys.executable, "-m", "tests.edge.store.counters.hammer", url, str(seconds), "8"]
     running = [
