@@ -19,16 +19,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import IO
-from urllib.parse import urlsplit
 
-import psycopg
-import redis
 import requests
 
 from devstack import environment, seed
+from devstack.checks import check_database, check_redis, check_settings, schema_is_newest
 from devstack.child import DevstackError, last_lines, lock, require_port
 from devstack.environment import PORTS, ROOT, Demo
 from devstack.postgres import Postgres
@@ -63,6 +61,7 @@ class Launcher:
         self._require_ports()
         commands = read_procfile(ROOT / "Procfile")
         self._start_stores()
+        check_settings(self._demo.environ)
         ports, python = self._demo.ports, f"exec '{sys.executable}' -m"
         clerk = (
             f"--port {ports['DEVSTACK_CLERK_PORT']} --folder .devstack/clerk --console-url '{self._demo.console_url}'"
@@ -222,49 +221,6 @@ class Launcher:
 def own_postgres(demo: Demo) -> Postgres:
     port = demo.ports["DEVSTACK_POSTGRES_PORT"]
     return Postgres(demo.folder / "postgres", port, setting="DEVSTACK_POSTGRES_PORT")
-
-
-def check_database(variable: str, url: str) -> None:
-    """Raises DevstackError when nobody can be reached there; never shows the password."""
-    scheme, separator, rest = url.partition("://")
-    if not separator or scheme.split("+")[0] not in ("postgres", "postgresql"):
-        raise DevstackError(f"{variable} must be a URL that starts with postgresql://")
-    try:
-        psycopg.connect(f"postgresql://{rest}", connect_timeout=5).close()
-    except (psycopg.Error, ValueError) as error:
-        reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
-        shown = reason[0]
-        with contextlib.suppress(ValueError):
-            password = urlsplit(url).password
-            shown = shown.replace(password, "***") if password else shown
-        cure = "start that PostgreSQL, mend the URL, or unset it to use the demo's own"
-        raise DevstackError(f"{variable} cannot be used: {shown}; {cure}") from None
-
-
-def schema_is_newest(environ: Mapping[str, str]) -> bool:
-    """Say whether the database needs no migration: a second instead of the whole console's start."""
-    from alembic.script import ScriptDirectory
-
-    url = environ.get("MIGRATION_DATABASE_URL") or environ["DATABASE_URL"]
-    heads = ScriptDirectory(str(ROOT / "migrations")).get_heads()
-    try:
-        with psycopg.connect("postgresql://" + url.partition("://")[2], connect_timeout=5) as connection:
-            rows = connection.execute("SELECT version_num FROM alembic_version").fetchall()
-    except psycopg.Error:
-        return False
-    return sorted(row[0] for row in rows) == sorted(heads)
-
-
-def check_redis(url: str) -> None:
-    """Raises DevstackError when nobody can be reached there."""
-    cure = "start that Redis, mend the URL, or unset it to use the demo's own"
-    try:
-        with redis.Redis.from_url(url, socket_connect_timeout=5, socket_timeout=5) as client:
-            client.ping()
-    except ValueError:
-        raise DevstackError("REDIS_URL must be a URL that starts with redis:// or rediss://") from None
-    except redis.RedisError as error:
-        raise DevstackError(f"REDIS_URL cannot be used: {str(error).splitlines()[0]}; {cure}") from None
 
 
 def newest(folders: tuple[str, ...]) -> float:

@@ -31,8 +31,8 @@ class Checkout:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        for name in COPIED:
-            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        for name in COPIED:  # compiled modules too: they make the start as warm as in the checkout
+            shutil.copytree(ROOT / name, folder / name)
         shutil.copy(ROOT / "Procfile", folder)
         (folder / "home").mkdir()
         self.ports = {name: str(free_port()) for name in PORTS}
@@ -171,8 +171,9 @@ def test_what_was_made_survives_a_launcher_killed_outright(checkout: Checkout) -
 
 
 def test_a_process_that_dies_at_its_start_is_named_with_its_last_words(checkout: Checkout) -> None:
-    line = checkout.refused(ALLOWED_PRIVATE_ORIGINS="not-a-network")
-    assert "ended (exit status" in line and "ALLOWED_PRIVATE_ORIGINS" in line and ".log" in line
+    line = checkout.refused(WORKER_PROBE_SHARDS="many")
+    assert line.startswith("make demo: worker ended (exit status") and "WORKER_PROBE_SHARDS must be" in line
+    assert "worker.log)" in line
     assert checkout.left_behind() == []
 
 
@@ -184,6 +185,9 @@ def test_a_process_that_dies_at_its_start_is_named_with_its_last_words(checkout:
         ({"REDIS_URL": "redis://:s3cret@127.0.0.1:1/0"}, "REDIS_URL cannot be used: "),
         ({"REDIS_URL": "nonsense"}, "REDIS_URL must be a URL that starts with redis://"),
         ({"PORT": "eighty"}, "PORT must be a port from 1 to 65535, not 'eighty'"),
+        ({"SECRET_KEY": "short"}, "SECRET_KEY must have at least 32 characters"),
+        ({"ALLOWED_PRIVATE_ORIGINS": "not-a-network"}, "ALLOWED_PRIVATE_ORIGINS "),
+        ({"EDGE_WORKERS": "0"}, "EDGE_WORKERS must be a whole number from 1 to 64"),
         ({"VANTAGEEDGE_ENV": "production"}, "make demo is for development"),
     ],
 )
