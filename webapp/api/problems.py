@@ -22,6 +22,7 @@ from werkzeug.wrappers import Response
 from contracts.problems import MEDIA_TYPE, PROBLEMS, Problem, problem_body
 from webapp.auth.bearer import Unauthenticated
 from webapp.auth.callers import request_id
+from webapp.extensions import current_settings
 from webapp.services.errors import NotFound, ServiceError, StoreUnavailable
 
 _log = structlog.get_logger(__name__)
@@ -108,7 +109,7 @@ def _of_database(error: Exception) -> Any:
 
 def _of_bug(error: Exception) -> Any:
     _log.error("request.failed", exc_info=error, path=request.path)
-    if current_app.extensions.get("sentry"):
+    if current_settings().sentry_dsn is not None:
         import sentry_sdk
 
         sentry_sdk.capture_exception(error)

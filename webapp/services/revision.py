@@ -47,7 +47,7 @@ class Revision:
         self.session = session
         self.tenant = tenant
         self.actor = actor
-        self.receipt: publishing.Receipt = publishing.Receipt(tenant.id, tenant.config_version, None)
+        self.receipt = publishing.Receipt(actor.tenant_id, tenant.config_version or 0, None)
         self._audit: list[AuditEntry] = []
         self._message: str | None = None
         self._hosts: tuple[str, ...] = ()
@@ -130,15 +130,21 @@ class Revision:
 
 
 @contextmanager
-def revision(actor: Actor) -> Iterator[Revision]:
-    """Change the actor's tenant. Raises Forbidden, NotFound, Conflict. Blocks on the tenant's lock (at most 5 s)."""
+def revision(actor: Actor, founding: Tenant | None = None) -> Iterator[Revision]:
+    """Change the actor's tenant, or make it (`founding`, by the actor's tenant_id).
+
+    Raises Forbidden, NotFound, Conflict. Blocks on the tenant's lock (at most 5 s).
+    """
     require_admin(actor)
     with tenant_scope(actor.tenant_id) as session:
-        tenant = session.get(Tenant, actor.tenant_id, with_for_update=True)
+        tenant = founding or session.get(Tenant, actor.tenant_id, with_for_update=True)
         if tenant is None:
             raise NotFound
         change = Revision(session, tenant, actor)
         try:
+            if founding is not None:
+                session.add(founding)
+                session.flush()
             yield change
             change.seal()
             session.commit()

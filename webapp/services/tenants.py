@@ -10,11 +10,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from sqlalchemy import delete, func, select
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.exc import IntegrityError
 
 from webapp.extensions import current_settings, org_scope, tenant_scope
 from webapp.models import ApiKey, Origin, Route, Tenant, User
@@ -22,7 +21,7 @@ from webapp.schemas.paging import Page
 from webapp.schemas.tenant import TenantNew, TenantPatch, TenantQuery, TenantView
 from webapp.services import publishing
 from webapp.services.actor import Actor, Caller, require_admin
-from webapp.services.errors import Forbidden, NotFound, conflict_from
+from webapp.services.errors import Forbidden, NotFound
 from webapp.services.revision import Revision, Written, check_match, revision
 
 _SEEN_EVERY: Final = timedelta(minutes=5)
@@ -109,22 +108,15 @@ def create(caller: Caller, new: TenantNew) -> Written[TenantView]:
     require_admin(caller)
     if new.clerk_org_id != caller.org_id:
         raise Forbidden("clerk_org_id must be your active organisation.")
-    with org_scope(caller.org_id) as session:
-        tenant = Tenant(name=new.name, subdomain=new.subdomain, clerk_org_id=new.clerk_org_id)
-        session.add(tenant)
-        try:
-            session.commit()
-        except IntegrityError as error:
-            raise conflict_from(error) from None
-        tenant_id = tenant.id
-    # Its first version is a second transaction, since rows of a tenant are seen under its id alone. Were it lost, the
-    # next change would make it; until then the edge knows no such host.
-    actor = actor_of(caller, tenant_id, _member(tenant_id, caller) if caller.clerk_user_id else None)
-    with revision(actor) as change:
+    # The id is chosen here, so that the row can be written under the very scope it will live in.
+    actor = actor_of(caller, uuid4(), None)
+    tenant = Tenant(id=actor.tenant_id, name=new.name, subdomain=new.subdomain, clerk_org_id=new.clerk_org_id)
+    with revision(actor, founding=tenant) as change:
         change.config_changed("Tenant created")
-        change.session.flush()
-        change.record("tenant.created", tenant_id, None, _view_after(change))
-    return Written(get(actor, tenant_id), change.receipt)
+        change.record("tenant.created", tenant.id, None, _view_after(change))
+    if caller.clerk_user_id:
+        _member(actor.tenant_id, caller)
+    return Written(_view_after(change), change.receipt)
 
 
 def _view_after(change: Revision) -> TenantView:
@@ -148,7 +140,7 @@ def update(actor: Actor, tenant_id: UUID, patch: TenantPatch, if_match: int | No
         old_hosts = (current_settings().host_of(before.subdomain),) if moved else ()
         change.config_changed("Tenant changed", old_hosts)
         change.record("tenant.changed", tenant_id, before, _view_after(change))
-    return Written(get(actor, tenant_id), change.receipt)
+    return Written(_view_after(change), change.receipt)
 
 
 def remove(actor: Actor, tenant_id: UUID, if_match: int | None = None) -> publishing.Receipt:
