@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -108,6 +109,7 @@ def edge(folder: Path, origin_port: int, valkey: Valkey) -> Peer:
     log = folder / "edge.log"
     process = spawn([sys.executable, "-m", "edge"], GATEWAY_CORE, log, environ)
     await_port(port, process, log)
+    _await_ready(int(environ["EDGE_METRICS_PORT"]))  # the parent listens before its worker serves
     key = [f"Host: {HOST}", f"X-API-Key: {KEY}"]
     asks = {
         "full chain": ("/full/posts/1", key),
@@ -116,6 +118,17 @@ def edge(folder: Path, origin_port: int, valkey: Valkey) -> Peer:
         "cache hit": ("/cached/posts/1", key),
     }
     return Peer("VantageEdge", process, port, asks)
+
+
+def _await_ready(metrics_port: int) -> None:
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{metrics_port}/readyz", timeout=5):
+                return
+        except OSError:
+            time.sleep(0.1)
+    raise BenchError("the edge did not become ready")
 
 
 def envoy(folder: Path, origin_port: int, _: Valkey) -> Peer:
