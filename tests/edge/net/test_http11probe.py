@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -71,9 +72,11 @@ def test_the_outside_probe_agrees_except_where_we_say_why(capsys):
     with Gateway() as gateway:
         gateway.pipeline.answer = answering
         results = {}
-        for case in cases():
-            status, state = outcome(gateway, base64.b64decode(case["payload"]))
-            results[case["id"]] = (verdict(case, status, state), status, state, case)
+        asked = cases()
+        with ThreadPoolExecutor(8) as clients:  # most of them wait to see whether the connection stays open
+            outcomes = clients.map(lambda case: outcome(gateway, base64.b64decode(case["payload"])), asked)
+            for case, (status, state) in zip(asked, outcomes, strict=True):
+                results[case["id"]] = (verdict(case, status, state), status, state, case)
     failed = {name: result for name, result in results.items() if result[0] == "Fail"}
     scored = [result for result in results.values() if result[3]["scored"]]
     good = sum(1 for result in scored if result[0] != "Fail")
