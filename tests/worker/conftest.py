@@ -1,7 +1,8 @@
 """A tenant in a migrated database, a Valkey, an origin that obeys, and real workers and beats over them.
 
 Out:   bench (a fresh database and Valkey with alice's tenant), origin, and bench.worker() / bench.beat().
-Laws:  1. Each process started here is ended here, by its own handle. 2. A failed wait shows the processes' logs.
+Laws:  1. Each process started here is ended here, by its own handle, and by the kernel if the tests are killed.
+       2. A failed wait shows the processes' logs.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import redis
 from flask import Flask
 
 from contracts import keyspace, messages, tasks
+from devstack import child
 from devstack.postgres import Postgres
 from devstack.valkey import Valkey
 from webapp import extensions
@@ -168,7 +170,7 @@ class Bench:
 
     def worker(self, **more: str) -> Process:
         process = self._start(["worker", "-P", "gevent", "-c", "20", "--without-gossip", "--without-mingle"], more)
-        self.wait(lambda: process.says("ready"), "the worker to be ready", 20)
+        self.wait(lambda: process.says("ready"), "the worker to be ready")
         return process
 
     def beat(self, **more: str) -> Process:
@@ -176,16 +178,13 @@ class Bench:
 
     def _start(self, arguments: list[str], more: dict[str, str]) -> Process:
         log = self.folder / f"{arguments[0]}-{len(self.processes)}.log"
-        with log.open("wb") as output:
-            popen = subprocess.Popen(
-                [sys.executable, "-m", "celery", "--quiet", "-A", "worker.app", *arguments],
-                cwd=ROOT,
-                env={"PATH": os.environ["PATH"], "HOME": str(self.folder), **self.environ, **more},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        popen = child.spawn(
+            [sys.executable, "-m", "celery", "--quiet", "-A", "worker.app", *arguments],
+            log=log,
+            ends_with=signal.SIGKILL,
+            env={"PATH": os.environ["PATH"], "HOME": str(self.folder), **self.environ, **more},
+            cwd=ROOT,
+        )
         process = Process(popen, log)
         self.processes.append(process)
         return process
@@ -218,7 +217,7 @@ class Bench:
             body = client.hget(keyspace.origin_health(self.tenant_id), target_id)
         return None if body is None else messages.decode_health(body)
 
-    def wait(self, condition: Callable[[], Any], what: str, timeout_s: float = 15) -> None:
+    def wait(self, condition: Callable[[], Any], what: str, timeout_s: float = 40) -> None:
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             with contextlib.suppress(redis.ConnectionError):

@@ -24,7 +24,7 @@ def test_of_two_beats_one_sends_and_the_other_takes_over_when_it_is_killed(bench
     assert [beat.says("lock taken") for beat in beats].count(True) == 1
     holder, other = sorted(beats, key=lambda beat: not beat.says("lock taken"))
     holder.kill()
-    bench.wait(lambda: other.says("lock taken"), "the other to take over", 20)
+    bench.wait(lambda: other.says("lock taken"), "the other to take over")
     began = waiting(bench)
     bench.wait(lambda: waiting(bench) > began, "it to send")
 
@@ -32,8 +32,8 @@ def test_of_two_beats_one_sends_and_the_other_takes_over_when_it_is_killed(bench
 def test_a_beat_whose_redis_is_away_at_its_start_waits_for_it(bench):
     bench.valkey.stop()
     beat = bench.beat()
-    bench.wait(lambda: beat.says("redis away"), "the beat to notice", 20)
+    bench.wait(lambda: beat.says("redis away"), "the beat to notice")
     assert beat.popen.poll() is None
     bench.valkey.start()
-    bench.wait(lambda: beat.says("lock taken"), "the beat to begin", 20)
+    bench.wait(lambda: beat.says("lock taken"), "the beat to begin")
     assert beat.stop() == 0

@@ -24,7 +24,7 @@ def test_an_origin_that_fails_three_times_is_down_and_after_two_successes_up_and
     _, target_id = bench.make_origin(origin.url, "/health?deep=1")
     bench.worker(WORKER_PROBE_INTERVAL_S="1")
     bench.beat()
-    bench.wait(lambda: told(bench, target_id, True), "the first verdict", 20)
+    bench.wait(lambda: told(bench, target_id, True), "the first verdict")
     bench.wait(lambda: row_of(bench, target_id) == (True, "ok"), "the row")
     assert origin.asked[0] == ("/health?deep=1", f"127.0.0.1:{origin.port}")
     began = len(bench.changes("health"))
@@ -32,7 +32,7 @@ def test_an_origin_that_fails_three_times_is_down_and_after_two_successes_up_and
     assert len(bench.changes("health")) == began  # up stays up: nothing to tell
 
     origin.status, asked = 503, len(origin.asked)
-    bench.wait(lambda: told(bench, target_id, False), "the target to be down", 20)
+    bench.wait(lambda: told(bench, target_id, False), "the target to be down")
     assert len(origin.asked) - asked >= 3
     assert bench.health(target_id).reason == "status-503"
     assert bench.health(target_id).expires_at > time.time()
@@ -40,7 +40,7 @@ def test_an_origin_that_fails_three_times_is_down_and_after_two_successes_up_and
     assert len(bench.changes("health")) == began + 1
 
     origin.status, asked = 302, len(origin.asked)  # a redirect is an answer, and is not followed
-    bench.wait(lambda: told(bench, target_id, True), "the target to be up", 20)
+    bench.wait(lambda: told(bench, target_id, True), "the target to be up")
     assert len(origin.asked) - asked >= 2
     assert all(path == "/health?deep=1" for path, _ in origin.asked)
     bench.wait(lambda: row_of(bench, target_id) == (True, "ok"), "the row")
@@ -64,7 +64,7 @@ def test_a_worker_killed_in_the_middle_leaves_its_job_to_the_next(bench, origin)
     assert bench.health(target_id) is None
     origin.delay_s = 0.0
     bench.worker()
-    bench.wait(lambda: told(bench, target_id, True), "the job to come back", 40)
+    bench.wait(lambda: told(bench, target_id, True), "the job to come back")
     assert len(origin.asked) == 2
 
 

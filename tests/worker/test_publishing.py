@@ -30,7 +30,7 @@ def test_what_was_written_while_redis_was_down_is_published_when_it_is_back(benc
     bench.make_origin(origin.url)
     assert rows(bench, select(OutboxEntry.id).where(OutboxEntry.published_at.is_(None)))
     bench.valkey.start()
-    bench.wait(lambda: is_current(bench), "the outbox to be drained", 30)
+    bench.wait(lambda: is_current(bench), "the outbox to be drained")
     [stream] = {
         row[0]
         for row in rows(
@@ -54,7 +54,7 @@ def test_a_wiped_redis_is_rebuilt_without_a_person(bench, origin):
     with bench.redis() as client:
         before = set(client.scan_iter("ve:1:key:*"))
         client.flushall()
-    bench.wait(lambda: is_current(bench), "the rebuild", 30)
+    bench.wait(lambda: is_current(bench), "the rebuild")
     with bench.redis() as client:
         [key] = client.scan_iter("ve:1:key:*")
         assert {key} == before
@@ -73,7 +73,7 @@ def test_a_lost_key_record_is_found_and_mended(bench):
     bench.worker(WORKER_RECONCILE_DEEP="1")
     bench.send(tasks.RECONCILE)
     with bench.redis() as client:
-        bench.wait(lambda: client.get(key) == body, "the record", 20)
+        bench.wait(lambda: client.get(key) == body, "the record")
 
 
 def test_publishing_one_tenant_twice_sends_once(bench, origin):

@@ -66,7 +66,7 @@ def test_worker_and_beat_speak_tls_to_their_broker(bench, tls_port, certificate,
         more = {"CELERY_BROKER_URL": f"rediss://:{password}@127.0.0.1:{tls_port}/0?ssl_cert_reqs=none"}
     bench.worker(**more)
     beat = bench.beat(**more)
-    bench.wait(lambda: beat.says("lock taken"), "the beat", 20)
+    bench.wait(lambda: beat.says("lock taken"), "the beat")
     bench.send(tasks.CACHE_PURGE, bench.tenant_id, None, None)
     with bench.redis() as client:
         bench.wait(lambda: client.hlen(keyspace.cache_generations(bench.tenant_id)), "the purge")
