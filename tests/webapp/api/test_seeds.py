@@ -11,6 +11,14 @@ from contracts import apikey, keyspace, messages, snapshot
 from tests.webapp.cast import Person, session_token
 
 
+ROUTE = {
+    "path_pattern": "/api/users/*",
+    "auth_mode": "jwt_required",
+    "rate_limit": {"requests_per_second": 100, "burst": 200},
+    "cache_policy": {"enabled": True, "ttl_seconds": 300, "cache_key_pattern": "path+query"},
+}
+
+
 def test_the_documented_calls_work_as_written(app: Flask, store: redis.Redis) -> None:
     founder = Person(app, lambda: session_token("dora", org="org_acme"))
     made = founder.post("/tenants", {"name": "acme-corp", "subdomain": "acme", "clerk_org_id": "org_acme"})
@@ -31,17 +39,7 @@ def test_the_documented_calls_work_as_written(app: Flask, store: redis.Redis) ->
         },
     )
     assert origin["targets"][0]["url"] == origin["url"] == "https://api.example.com"
-    answer = founder.post(
-        "/routes",
-        {
-            "tenant_id": tenant_id,
-            "path_pattern": "/api/users/*",
-            "origin_id": origin["id"],
-            "auth_mode": "jwt_required",
-            "rate_limit": {"requests_per_second": 100, "burst": 200},
-            "cache_policy": {"enabled": True, "ttl_seconds": 300, "cache_key_pattern": "path+query"},
-        },
-    )
+    answer = founder.post("/routes", {"tenant_id": tenant_id, "origin_id": origin["id"], **ROUTE})
     assert answer.status_code == 201, answer.text
     assert answer.headers["X-Vantage-Config-Version"] == "3"
     route = answer.get_json()

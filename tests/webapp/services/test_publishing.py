@@ -61,6 +61,31 @@ def test_only_enabled_routes_and_their_origins_are_published(alice: Person, demo
     assert ([r.id for r in config.routes], [o.id for o in config.origins]) == ([on, off], [used, unused])
 
 
+EVERYTHING = {
+    "methods": ["GET", "POST"],
+    "priority": 7,
+    "required_scopes": ["read"],
+    "any_user": True,
+    "rate_limit": {
+        "policies": [
+            {"name": "fast", "requests_per_second": 5, "scope": ["user", "ip"], "mode": "shadow"},
+            {
+                "name": "day",
+                "algorithm": "sliding_window",
+                "limit": 9,
+                "window_seconds": 60,
+                "on_store_failure": "closed",
+            },
+        ]
+    },
+    "cache_policy": {"cache_key_pattern": "path+query+headers", "key_headers": ["Accept"], "shared": True},
+    "rewrite": {"strip_prefix": "/api"},
+    "forward_credential": True,
+    "preserve_host": True,
+    "body_bytes_max": 1,
+}
+
+
 def test_every_field_of_a_route_reaches_the_snapshot(alice: Person, demo: Actor, store: redis.Redis) -> None:
     origin = alice.make(
         "/origins",
@@ -70,28 +95,7 @@ def test_every_field_of_a_route_reaches_the_snapshot(alice: Person, demo: Actor,
             connect_timeout_seconds=2,
         ),
     )
-    alice.make(
-        "/routes",
-        a_route(
-            origin["id"],
-            methods=["GET", "POST"],
-            priority=7,
-            required_scopes=["read"],
-            any_user=True,
-            rate_limit={
-                "policies": [
-                    {"name": "fast", "requests_per_second": 5, "scope": ["user", "ip"], "mode": "shadow"},
-                    {"name": "day", "algorithm": "sliding_window", "limit": 9, "window_seconds": 60,
-                     "on_store_failure": "closed"},
-                ]
-            },
-            cache_policy={"cache_key_pattern": "path+query+headers", "key_headers": ["Accept"], "shared": True},
-            rewrite={"strip_prefix": "/api"},
-            forward_credential=True,
-            preserve_host=True,
-            body_bytes_max=1,
-        ),
-    )  # fmt: skip
+    alice.make("/routes", a_route(origin["id"], **EVERYTHING))
     config = _config(store, demo.tenant_id)
     target = [(t.url, t.weight) for t in config.origins[0].targets]
     assert target == [("https://a.example.com/base", 3), ("https://b.example.com", 1)]
