@@ -10,7 +10,6 @@ from flask import Flask
 from contracts import apikey, keyspace, messages, snapshot
 from tests.webapp.cast import Person, session_token
 
-
 ROUTE = {
     "path_pattern": "/api/users/*",
     "auth_mode": "jwt_required",
