@@ -70,7 +70,7 @@ class Visitor:
     def __init__(self, stack: Stack, context: BrowserContext) -> None:
         self.stack, self.context = stack, context
         self.page: Page = context.new_page()
-        self.page.set_default_timeout(10_000)
+        self.page.set_default_timeout(20_000)
         self.complaints: list[str] = []
         self.page.on("console", self._heard)
         self.page.on("pageerror", lambda error: self.complaints.append(f"uncaught: {error}"))

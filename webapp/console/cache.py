@@ -43,6 +43,9 @@ def _wanted(form: Form) -> cache.PurgeNew:
             return cache.PurgeNew()
         return cache.PurgeNew.model_validate({"route_id": form.value("route_id")})
     if what == "url":
+        if not path_and_query(form.value("url")).startswith("/"):
+            form.refuse("url", "must be a path like /api/posts/1, or a whole URL")
+            return cache.PurgeNew()
         return cache.PurgeNew.model_validate({"url": path_and_query(form.value("url"))})
     if what != "all":
         form.refuse("purge", "Choose what to purge")
