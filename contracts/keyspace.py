@@ -93,13 +93,3 @@ def probe_state(shard: int) -> str:
 def denied_session(session_id: str) -> str:
     """String with expiry: a signed-out Clerk session whose last tokens must not be believed."""
     return f"{_ROOT}:denied:{{{session_id}}}"
-
-
-def api_limit(caller_digest: str) -> str:
-    """The control plane's own limit on a caller of its API."""
-    return f"{_ROOT}:api:{{{caller_digest}}}"
-
-
-def idempotency(tenant_id: str, digest: str) -> str:
-    """The answer given to a POST that carried this Idempotency-Key."""
-    return f"{_ROOT}:idem:{{{tenant_id}}}:{digest}"

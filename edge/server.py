@@ -73,6 +73,8 @@ class Edge:
     """Everything of one worker. `start`, then serve until `drain`; both in the process's main greenlet."""
 
     def __init__(self, inherited: Inheritance) -> None:
+        # Longer than 50 lines because it is the one list of what a worker is made of, and its imports must wait for
+        # the patched standard library.
         from edge.net.address import Resolver
         from edge.net.jwks import SessionKeySet
         from edge.net.listener import Listener

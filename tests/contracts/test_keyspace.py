@@ -15,7 +15,6 @@ def test_all_keys_of_a_tenant_live_in_one_slot():
         keyspace.cache_entry(TENANT, "d"),
         keyspace.cache_generations(TENANT),
         keyspace.origin_health(TENANT),
-        keyspace.idempotency(TENANT, "d"),
     ]
     assert {re.search(r"\{(.*?)\}", key)[1] for key in keys} == {TENANT}
     assert len(set(keys)) == len(keys)
@@ -28,14 +27,12 @@ def test_keys_that_belong_to_no_tenant_have_a_slot_of_their_own():
         keyspace.probe_due(3),
         keyspace.probe_plan(3),
         keyspace.denied_session("sess_1"),
-        keyspace.api_limit("d"),
     ]
     assert keys == [
         "ve:1:host:{demo.localhost}",
         "ve:1:probe:{3}:due",
         "ve:1:probe:{3}:plan",
         "ve:1:denied:{sess_1}",
-        "ve:1:api:{d}",
     ]
 
 
