@@ -1,17 +1,22 @@
 """Fixtures every test may build on: a real PostgreSQL and a real Valkey, started once, and free ports.
 
-Out:   postgres (session), valkey (one server per test), shared_valkey (one per session, emptied per test), free_port.
-Laws:  1. Nothing is started until a test asks for it. 2. Nothing outlives the session (devstack.leash).
+Out:   postgres (session), valkey (one server per test), shared_valkey (one per session, emptied per test), free_port,
+       chromium and real_browser (session).
+Laws:  1. Nothing is started until a test asks for it. 2. Nothing outlives the session (devstack.leash). 3. Without
+       Chromium the browser tests are skipped and say so; with CI=true they fail.
 Not here: schemas, tenants, people (each part's own conftest).
 """
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import redis
+from playwright.sync_api import Browser, sync_playwright
 
 from devstack import child
 from devstack.postgres import Postgres
@@ -50,3 +55,31 @@ def shared_valkey(_session_valkey: Valkey) -> Valkey:
 def free_port() -> Callable[[], int]:
     """A function that gives a port of 127.0.0.1 that was free a moment ago."""
     return child.free_port
+
+
+CHROMIUM_FLAGS = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --no-proxy-server "
+    "--disable-component-update --disable-sync --disable-default-apps --disable-extensions"
+).split()
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The system's Chromium, never one that a package fetched."""
+    for name in (os.environ.get("CHROMIUM", ""), "chromium", "chromium-browser", "google-chrome"):
+        found = shutil.which(name) if name else None
+        if found:
+            return found
+    reason = "no Chromium on this machine (Debian: apt-get install chromium)"
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def real_browser(chromium: str) -> Iterator[Browser]:
+    """One browser for all tests: two event loops of it cannot live in one process."""
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_FLAGS)
+        yield launched
+        launched.close()

@@ -1,30 +1,25 @@
 """A browser for the tests: the system's Chromium against a stack of real processes, with one visitor per person.
 
-Laws:  1. Without Chromium the tests are skipped and say so; with CI=true they fail. 2. Whatever the console writes to
-       the browser's console as an error, every violation of the policy and every uncaught exception fails the test.
+Laws:  1. Whatever the console writes to the browser's console as an error, every violation of the policy and every
+       uncaught exception fails the test.
+Not here: the browser itself (tests.conftest).
 """
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page
 
 from devstack.postgres import Postgres
 from devstack.valkey import Valkey
 from tests.browser.stack import Stack
 
-FLAGS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --disable-default-apps --disable-extensions"
-).split()
 # A browser reports each refused form or page as a failed resource; that the server refuses is what a test asks for.
 _EXPECTED = re.compile(r"Failed to load resource: .* with a status of 4\d\d|Response Status Error Code 4")
 
@@ -33,26 +28,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.browser)
-
-
-@pytest.fixture(scope="session")
-def chromium() -> str:
-    for name in (os.environ.get("CHROMIUM", ""), "chromium", "chromium-browser", "google-chrome"):
-        found = shutil.which(name) if name else None
-        if found:
-            return found
-    reason = "no Chromium on this machine (Debian: apt-get install chromium)"
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason)
-    pytest.skip(reason)
-
-
-@pytest.fixture(scope="session")
-def browser(chromium: str) -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield launched
-        launched.close()
 
 
 @pytest.fixture(scope="session")
@@ -99,13 +74,13 @@ Visit = Callable[..., Visitor]
 
 
 @pytest.fixture(scope="session")
-def signed_in(browser: Browser, stack: Stack) -> Callable[[str], Any]:
+def signed_in(real_browser: Browser, stack: Stack) -> Callable[[str], Any]:
     """Give a person's cookies; they sign in once for all tests."""
     states: dict[str, Any] = {}
 
     def state_of(person: str) -> Any:
         if person not in states:
-            with closing(browser.new_context()) as context:
+            with closing(real_browser.new_context()) as context:
                 Visitor(stack, context).sign_in(person)
                 states[person] = context.storage_state()
         return states[person]
@@ -114,12 +89,12 @@ def signed_in(browser: Browser, stack: Stack) -> Callable[[str], Any]:
 
 
 @pytest.fixture
-def visit(browser: Browser, stack: Stack, signed_in: Callable[[str], Any]) -> Iterator[Visit]:
+def visit(real_browser: Browser, stack: Stack, signed_in: Callable[[str], Any]) -> Iterator[Visit]:
     """visit(person=None, scripts=True, theme="light", width=1280) -> Visitor, at their first page when signed in."""
     visitors: list[Visitor] = []
 
     def arrive(person: str | None = None, *, scripts: bool = True, theme: str = "light", width: int = 1280) -> Visitor:
-        context = browser.new_context(
+        context = real_browser.new_context(
             color_scheme=theme,  # type: ignore[arg-type]
             java_script_enabled=scripts,
             viewport={"width": width, "height": 800},

@@ -31,5 +31,6 @@ class ApiKey(Identified, Stamped, Versioned, Base):
     expires_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
     last_used_at: Mapped[datetime | None]
+    """Nobody writes it yet, so nobody shows it."""
     created_by: Mapped[str | None]
     """Clerk user id."""

@@ -68,7 +68,6 @@ class ApiKeyView(View):
     imported: bool
     expires_at: datetime | None
     revoked_at: datetime | None
-    last_used_at: datetime | None
     created_by: str | None
     expired: bool
     row_version: int
