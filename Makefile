@@ -27,11 +27,12 @@ migrate: ## Bring the database of MIGRATION_DATABASE_URL (or the running demo's)
 test: ## Everything CI runs: lint, types, import rules, all tests
 	@scripts/bootstrap test
 	@$(MAKE) lint types rules
+	@scripts/pure-coverage
 	@scripts/run-tests $(TESTS)
 
-test-unit: ## The pure tests alone (seconds)
+test-unit: ## The pure half by its own tests, every branch (seconds)
 	@scripts/bootstrap test
-	@exec $(PY) -m pytest -q tests/contracts tests/architecture tests/edge/http tests/edge/phases
+	@exec scripts/pure-coverage
 
 test-integration: ## Tests on real PostgreSQL, Valkey and sockets, without the whole demo and the browser
 	@scripts/bootstrap test

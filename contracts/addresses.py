@@ -184,13 +184,18 @@ def refusal(ip: str, allowed: tuple[IPNetwork, ...]) -> str | None:
     return _refusal_of(embedded, allowed)
 
 
+_GIVEN_OUT: Final = ipaddress.IPv6Network("2000::/3")
+
+
 def _refusal_of(address: IPAddress, allowed: tuple[IPNetwork, ...]) -> str | None:
     if any(address in network for network in allowed if network.version == address.version):
         return None
     for network, reason in _REFUSED_NETWORKS:
         if network.version == address.version and address in network:
             return f"is {reason}"
-    if not address.is_global or address.is_multicast:
+    # RFC 4291 section 2.4: of IPv6, only 2000::/3 has been given out; the rest may come to mean anything.
+    outside = address.version == 6 and address not in _GIVEN_OUT
+    if outside or not address.is_global or address.is_multicast:
         return "is reserved"
     return None
 

@@ -64,7 +64,6 @@ PURE = [
 WITHOUT_TWIN = {
     "contracts/bounds.py": "constants",
     "contracts/tasks.py": "constants, tested with the keyspace",
-    "edge/http/messages.py": "values, exercised by every parser test",
 }
 
 

@@ -141,3 +141,8 @@ def test_networks_are_read_and_a_bad_entry_is_named() -> None:
     assert [str(network) for network in parse_networks("10.0.0.0/8, ::1/128,")] == ["10.0.0.0/8", "::1/128"]
     with pytest.raises(AddressError, match=r"10\.0\.0\.1/8"):
         parse_networks("10.0.0.1/8")
+
+
+@pytest.mark.parametrize("ip", ["2001:10::1", "4000::1", "e000::1", "8000::1"])
+def test_what_nobody_was_given_is_reserved(ip):
+    assert refusal(ip, ()) == "is reserved"

@@ -15,6 +15,7 @@ def test_all_keys_of_a_tenant_live_in_one_slot():
         keyspace.cache_entry(TENANT, "d"),
         keyspace.cache_generations(TENANT),
         keyspace.origin_health(TENANT),
+        keyspace.purge_receipt(TENANT, "c"),
     ]
     assert {re.search(r"\{(.*?)\}", key)[1] for key in keys} == {TENANT}
     assert len(set(keys)) == len(keys)
@@ -26,12 +27,14 @@ def test_keys_that_belong_to_no_tenant_have_a_slot_of_their_own():
         keyspace.host("demo.localhost"),
         keyspace.probe_due(3),
         keyspace.probe_plan(3),
+        keyspace.probe_state(3),
         keyspace.denied_session("sess_1"),
     ]
     assert keys == [
         "ve:1:host:{demo.localhost}",
         "ve:1:probe:{3}:due",
         "ve:1:probe:{3}:plan",
+        "ve:1:probe:{3}:state",
         "ve:1:denied:{sess_1}",
     ]
 

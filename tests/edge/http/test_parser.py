@@ -469,3 +469,14 @@ def test_values_lose_the_space_around_them():
     assert head.section.index[b"a"] == (b"b c",) and head.section.index[b"b"] == (b"d",)
     assert repr(head.section).startswith("<FieldSection 3 fields")
     assert repr(head) == "<RequestHead b'GET' b'demo.localhost' b'/'>"
+
+
+def test_what_is_asked_for_from_the_old_generation_becomes_young_again():
+    memo = SectionMemo(entries_max=2)
+    wanted = get(HOST + b"Wanted: 1\r\n")
+    section = request(wanted, memo)[0].section
+    for number in range(2):
+        request(get(HOST + b"N: %d\r\n" % number), memo)  # fills the young generation: ours is in the old one
+    for number in range(2, 4):
+        assert request(wanted, memo)[0].section is section
+        request(get(HOST + b"N: %d\r\n" % number), memo)
