@@ -70,7 +70,6 @@ class Settings:
     port: int
     allowed_private_origins: tuple[addresses.IPNetwork, ...]
     sentry_dsn: str | None = field(repr=False)
-    otlp_endpoint: str | None
 
     @property
     def is_production(self) -> bool:
@@ -130,7 +129,6 @@ def load(environ: Mapping[str, str]) -> Settings:
         port=read.port("PORT", 8080),
         allowed_private_origins=_networks(read),
         sentry_dsn=read.text("SENTRY_DSN", "") or None,
-        otlp_endpoint=read.text("OTEL_EXPORTER_OTLP_ENDPOINT", "") or None,
     )
     if settings.is_production:
         _refuse_laptop_values(settings, read)
