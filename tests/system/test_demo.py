@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -146,6 +147,22 @@ def test_everything_as_documented_and_nothing_left_behind(checkout: Checkout, de
     holder = f"already in use by process {demo.record['pid']}; end that one first"
     assert second.stderr.decode().strip().endswith(holder) and second.stderr.count(b"\n") == 1
     assert requests.get(demo.record["clerk_url"] + "/.well-known/jwks.json", timeout=5).ok  # untouched by the second
+
+
+def test_the_readme_works_as_written(demo: Checkout) -> None:
+    blocks = re.findall(r"^```\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    script = "".join(block for block in blocks if "curl" in block)
+    assert script.count("curl ") == 7
+    for written, here in (("http://localhost:8080", "console_url"), ("http://demo.localhost:8000", "edge_url")):
+        assert written in script
+        script = script.replace(written, demo.record[here])
+    # -f: an answer that is not 2xx ends the script
+    script = "set -e\n" + script.replace("curl ", "curl -sSf ")
+    done = subprocess.run(
+        ["/bin/sh", "-c", script], cwd=demo.folder, env=demo.environ, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "X-Vantage-Live: 2/2" in done.stdout
 
 
 def test_what_was_made_survives_a_launcher_killed_outright(checkout: Checkout) -> None:
