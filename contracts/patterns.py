@@ -28,6 +28,8 @@ _BAD_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _PATH_BYTES: Final = re.compile(rb"/[!$%&'()*+,\-./0-9:;=@A-Z_a-z~\[\]{}|^`\"<>]*")
 # Sent raw by some clients, though RFC 3986 wants them encoded: one form only goes on.
 _RAW: Final = re.compile(rb"[\[\]{}|^`\"<>]")
+# A dot segment with a path parameter: we see a name, servlet containers drop the parameter and go up.
+_DOT_PARAMETER: Final = re.compile(rb"/\.{1,2};")
 _UNRESERVED: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 
 
@@ -135,7 +137,7 @@ def normalise_path(path: bytes, allow_encoded_slash: bool = False) -> bytes:
     """Give the one form of a path that is matched, limited, cached and forwarded (RFC 3986 section 6.2.2).
 
     Dot segments removed, escapes of unreserved characters undone, hex upper-cased, `//` kept.
-    Raises PathError for a control character, a backslash, `%00`, a bad escape, or `%2F`/`%5C` unless allowed.
+    Raises PathError for a control character, a backslash, `%00`, a bad escape, `..;`, or `%2F`/`%5C` unless allowed.
     """
     if not _PATH_BYTES.fullmatch(path):
         raise PathError("the path has a character that must be percent-encoded")
@@ -150,6 +152,8 @@ def normalise_path(path: bytes, allow_encoded_slash: bool = False) -> bytes:
         if not allow_encoded_slash and (b"%2F" in path or b"%5C" in path):
             raise PathError("the path has an encoded slash or backslash")
     if b"/." in path:
+        if _DOT_PARAMETER.search(path):
+            raise PathError("the path has a dot segment with a parameter")
         path = _remove_dot_segments(path)
     return path
 

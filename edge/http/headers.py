@@ -24,10 +24,10 @@ HOP_BY_HOP: Final = _FRAMING | {
 }  # fmt: skip
 # What is said anew on each hop: the target's host, 100-continue (answered by us), who came through whom.
 _REWRITTEN: Final = frozenset({
-    b"expect", b"forwarded", b"host", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-port",
-    b"x-forwarded-proto", b"x-forwarded-server", b"x-real-ip",
+    b"expect", b"forwarded", b"host", b"x-real-ip",
 })  # fmt: skip
-_OWN_PREFIX: Final = b"x-vantage-"
+# All of X-Forwarded-*: frameworks believe -Prefix, -Scheme, -Ssl and -User from whoever stands before them.
+_OWN_PREFIXES: Final = (b"x-vantage-", b"x-forwarded-")
 # Nominating one of these would strip an origin of what it decides by ("hop-by-hop abuse").
 ESSENTIAL: Final = frozenset({
     b"accept", b"age", b"authorization", b"cache-control", b"content-encoding", b"content-range", b"content-type",
@@ -44,7 +44,7 @@ def request_lines(section: FieldSection, drop: frozenset[bytes]) -> bytes:
     key = (b">", drop)
     lines: bytes | None = section.derived.get(key)
     if lines is None:
-        lines = section.derived[key] = _lines(section, drop | HOP_BY_HOP | _REWRITTEN, own=_OWN_PREFIX)
+        lines = section.derived[key] = _lines(section, drop | HOP_BY_HOP | _REWRITTEN, own=_OWN_PREFIXES)
     return lines
 
 
@@ -58,7 +58,7 @@ def response_lines(section: FieldSection, drop: frozenset[bytes]) -> bytes:
         dropped = drop | HOP_BY_HOP | {b"date"}
         dates = () if b"date" in drop else section.index.get(b"date", ())
         date = b"Date: %b\r\n" % dates[0] if dates else b""
-        lines = section.derived[key] = date + _lines(section, dropped, own=None)
+        lines = section.derived[key] = date + _lines(section, dropped, own=())
     return lines
 
 
@@ -68,10 +68,10 @@ def nominated(section: FieldSection) -> frozenset[bytes]:
     return tokens(b",".join(values)) - ESSENTIAL if values else frozenset()
 
 
-def _lines(section: FieldSection, dropped: frozenset[bytes], own: bytes | None) -> bytes:
+def _lines(section: FieldSection, dropped: frozenset[bytes], own: tuple[bytes, ...]) -> bytes:
     dropped |= nominated(section)
     return b"".join([
         b"%b: %b\r\n" % (name, value)
         for name, value in section.fields
-        if (lower := name.lower()) not in dropped and not (own is not None and lower.startswith(own))
+        if (lower := name.lower()) not in dropped and not lower.startswith(own)
     ])  # fmt: skip

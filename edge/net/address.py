@@ -28,6 +28,8 @@ _NEGATIVE_S: Final = 2.0
 _QUERY_TIMEOUT_S: Final = 5.0
 _NAMES_MAX: Final = 4_096
 _Lookup = Callable[[str], tuple[str, ...]]
+_Answer = tuple[tuple[str, ...], float, float]
+"""Addresses, until when they are fresh, and until when they serve on without DNS; both monotonic."""
 
 
 class Resolver:
@@ -36,7 +38,7 @@ class Resolver:
     def __init__(self, lookup: _Lookup | None = None, mono: Callable[[], float] = time.monotonic) -> None:
         self._lookup = lookup or _ask_hub
         self._mono = mono
-        self._answers: OrderedDict[str, tuple[tuple[str, ...], float]] = OrderedDict()
+        self._answers: OrderedDict[str, _Answer] = OrderedDict()
         self._asking: dict[str, Event] = {}
 
     def addresses(self, host: str) -> tuple[str, ...]:
@@ -53,7 +55,7 @@ class Resolver:
             return known[0] if known is not None else ()
         return self._ask(host, known)
 
-    def _ask(self, host: str, known: tuple[tuple[str, ...], float] | None) -> tuple[str, ...]:
+    def _ask(self, host: str, known: _Answer | None) -> tuple[str, ...]:
         event = self._asking[host] = Event()
         answer: tuple[str, ...] = ()
         try:
@@ -62,17 +64,20 @@ class Resolver:
         except OSError:
             pass
         finally:
-            until_mono = self._mono() + (_FRESH_S if answer else _NEGATIVE_S)
-            if not answer and known is not None and self._mono() - known[1] < _STALE_S:
+            now = self._mono()
+            if answer:
+                self._keep(host, (answer, now + _FRESH_S, now + _FRESH_S + _STALE_S))
+            elif known is not None and now < known[2]:
                 answer = known[0]
-                until_mono = min(until_mono, known[1] + _STALE_S)
-            self._keep(host, answer, until_mono)
+                self._keep(host, (answer, min(now + _NEGATIVE_S, known[2]), known[2]))
+            else:
+                self._keep(host, ((), now + _NEGATIVE_S, now))
             del self._asking[host]
             event.set()
         return answer
 
-    def _keep(self, host: str, answer: tuple[str, ...], until_mono: float) -> None:
-        self._answers[host] = (answer, until_mono)
+    def _keep(self, host: str, answer: _Answer) -> None:
+        self._answers[host] = answer
         self._answers.move_to_end(host)
         if len(self._answers) > _NAMES_MAX:
             self._answers.popitem(last=False)

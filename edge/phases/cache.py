@@ -3,7 +3,8 @@
 In:    the route's CachePlan, the request, who calls; the response of the origin.
 Out:   exchange.cache_key, cache_result, cache_reason, cache_status; a Reply on a hit; entries for the cache.
 Laws:  1. A key starts with tenant, route and epoch; parts are length-prefixed, so no value can imitate another part.
-       2. An answer made for one principal is served to no other, unless the route says `shared`. 3. Whatever an origin
+       2. An answer made for one principal is served to no other, nor to the same with other
+       rights, unless the route says `shared`. 3. Whatever an origin
        sees and the key does not hold (a cookie, a method override, a body) makes the request bypass. 4. Nothing is
        read or kept before authentication and limits have passed. 5. An answer is kept only when it arrived whole.
        6. An answer that varies by a negotiated field is kept under a variant of the key, and a marker with the names
@@ -19,7 +20,7 @@ from typing import Final, NamedTuple
 from contracts.bounds import CACHE_OBJECT_BYTES_MAX
 from contracts.keyspace import url_digest
 from edge.errors import GatewayError, Source
-from edge.exchange import Exchange
+from edge.exchange import Exchange, Principal
 from edge.http import caching, conditional, headers
 from edge.http.messages import Body, FieldSection, Reply
 from edge.ports import Cache, CacheKey, StoredResponse, UpstreamResponse
@@ -216,17 +217,24 @@ def _key(exchange: Exchange, route: Route, plan: CachePlan, facts: _Facts) -> Ca
     named = head.section.index.get(b"host")
     host = named[0].lower() if named is not None else head.host
     principal = exchange.principal
-    who = b"" if principal is None or plan.shared else f"{principal.kind}:{principal.subject}".encode()
-    parts = (exchange.path, query, host, exchange.scheme, who, facts.values)
-    key: CacheKey | None = plan.keys.get(parts)
+    who = None if plan.shared else principal
+    asked = (exchange.path, query, host, exchange.scheme, who, facts.values)
+    key: CacheKey | None = plan.keys.get(asked)
     if key is None:
         if len(plan.keys) >= KEYS_MAX:
             plan.keys.clear()
         assert exchange.tenant is not None
-        key = plan.keys[parts] = CacheKey(
-            exchange.tenant.id, route.id, key_digest(plan.scope, *parts), url_digest(exchange.path, query)
-        )
+        digest = key_digest(plan.scope, exchange.path, query, host, exchange.scheme, _rights(who), facts.values)
+        key = plan.keys[asked] = CacheKey(exchange.tenant.id, route.id, digest, url_digest(exchange.path, query))
     return key
+
+
+def _rights(who: Principal | None) -> bytes:
+    """Give all that the origin is told of the caller (X-Vantage-Principal): it may answer by any of it."""
+    if who is None:
+        return b""
+    words = (who.kind, who.subject, who.org_id or "", who.role or "", *who.scopes)
+    return joined(*(word.encode("utf-8", "surrogatepass") for word in words))
 
 
 def _variant(exchange: Exchange, plan: CachePlan, key: CacheKey, names: tuple[bytes, ...]) -> CacheKey:

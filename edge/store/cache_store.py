@@ -2,8 +2,8 @@
 
 In:    cache keys and answers; purge changes from the feed.
 Out:   what is stored and not purged.
-Laws:  1. An entry carries the generations of everything, its route and its URL as they were when it was asked for, and
-       counts only while they are equal: a purge is one number, and an answer under way when it comes is not kept.
+Laws:  1. An entry carries the generations of everything, its route and its URL, and counts only while they are equal: a
+       purge is one number. An answer that was asked for before the tenant's newest purge is not kept.
        2. The memory tier is bounded by bytes, least recently used first; the Redis tier by TTL. 3. Storing never makes
        a request wait. 4. What cannot be decoded is not there.
 Redis away: the memory tier alone.
@@ -15,6 +15,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from itertools import count
 from typing import Final
 
 import msgspec
@@ -27,7 +28,6 @@ from edge.ports import CacheKey, StoredResponse
 from edge.store.client import Client
 
 _ENTRY_OVERHEAD_BYTES: Final = 600
-_ASKED_MAX: Final = 10_000
 STALE_KEPT_S: Final = 60.0
 """How long past its lifetime an entry is kept, for the phases that may still use it stale."""
 
@@ -51,14 +51,15 @@ _DECODER: Final = msgspec.msgpack.Decoder(_Packed)
 
 
 class Generations:
-    """The purge counters of one tenant. `serial` changes whenever any of them does."""
+    """The purge counters of one tenant. `serial` changes whenever any of them does, and is never used twice."""
 
-    __slots__ = ("counts", "known", "serial")
+    __slots__ = ("changed_at", "counts", "known", "serial")
 
     def __init__(self) -> None:
         self.counts: dict[bytes, int] = {}
         self.known = False
         self.serial = 0
+        self.changed_at = float("-inf")
 
     def stamp(self, key: CacheKey) -> Stamp:
         counts = self.counts
@@ -85,7 +86,7 @@ class CacheStore:
         self._entries: OrderedDict[tuple[str, str], _Entry] = OrderedDict()
         self._bytes = 0
         self._generations: dict[str, Generations] = {}
-        self._asked: OrderedDict[tuple[str, str], Stamp] = OrderedDict()
+        self._serials = count(1)
         self.errors_total = 0
 
     @property
@@ -108,13 +109,11 @@ class CacheStore:
     def keep(self, key: CacheKey, stored: StoredResponse) -> None:
         generations = self._generations.get(key.tenant_id)
         name = (key.tenant_id, key.digest)
-        stamp = self._asked.pop(name, None)
         if generations is None or not generations.known or len(stored.body) > CACHE_OBJECT_BYTES_MAX:
             return
-        if stamp is None:
-            stamp = generations.stamp(key)
-        elif stamp != generations.stamp(key):
-            return  # purged while the origin was answering
+        if stored.stored_at <= generations.changed_at:
+            return  # perhaps purged while the origin was answering
+        stamp = generations.stamp(key)
         entry = _Entry(stored, stamp, generations.serial)
         self._remember(name, entry)
         ttl_ms = int((entry.drop_at - self._wall()) * 1000)
@@ -136,7 +135,6 @@ class CacheStore:
         try:
             if not generations.known:
                 self._reload(key.tenant_id)
-            self._note_asked(name, generations.stamp(key))
             body = self._client.call("GET", keyspace.cache_entry(key.tenant_id, key.digest))
         except StoreAway:
             self.errors_total += 1
@@ -153,14 +151,8 @@ class CacheStore:
             packed.status, packed.reason, packed.lines, packed.body, packed.stored_at, packed.initial_age_s,
             packed.lifetime_s,
         )  # fmt: skip
-        self._asked.pop(name, None)
         self._remember(name, _Entry(stored, packed.stamp, generations.serial))
         return stored
-
-    def _note_asked(self, name: tuple[str, str], stamp: Stamp) -> None:
-        self._asked[name] = stamp
-        if len(self._asked) > _ASKED_MAX:
-            self._asked.popitem(last=False)
 
     def _remember(self, name: tuple[str, str], entry: _Entry) -> None:
         self._forget(name)
@@ -178,9 +170,10 @@ class CacheStore:
 
     def load(self, tenant_id: str) -> None:
         """Begin to hold a tenant. Never raises; until its generations are known, none of its answers are kept."""
-        self._generations[tenant_id] = Generations()
+        generations = self._generations[tenant_id] = Generations()
         try:
             self._reload(tenant_id)
+            generations.changed_at = float("-inf")  # whoever asks for the tenant first waits for this
         except StoreAway:
             self.errors_total += 1
 
@@ -205,4 +198,5 @@ class CacheStore:
         if generations is not None and (counts != generations.counts or not generations.known):
             generations.counts = counts
             generations.known = True
-            generations.serial += 1
+            generations.serial = next(self._serials)
+            generations.changed_at = self._wall()

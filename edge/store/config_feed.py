@@ -99,17 +99,17 @@ class ConfigFeed:
         end = last[0][0].decode("ascii") if last else "0-0"
         first_time = self.fresh_mono == float("-inf")
         lost = not first_time and messages.stream_id(end) < messages.stream_id(self.applied)
-        if first_time:
-            self._recall_sessions()
+        self._recall_sessions(None if first_time or lost else self.applied)
         for subscriber in self._subscribers:
             subscriber.on_resync(lost)
         self._advance(end)
 
-    def _recall_sessions(self) -> None:
-        """Sessions signed out before this worker began are known from the stream alone, as long as a token can live."""
-        since_ms = int((time.time() - LIFETIME_S_MAX) * 1000)
+    def _recall_sessions(self, after: str | None) -> None:
+        """Sessions signed out while nobody listened are known from the stream alone, as long as a token can live: those
+        behind the entry `after`, or all of them. The newest first, should there be more entries than fit."""
+        since = int((time.time() - LIFETIME_S_MAX) * 1000) if after is None else "(" + after
         limit = keyspace.CHANGES_ENTRIES_MAX
-        entries = self._link.request("XRANGE", keyspace.CHANGES, since_ms, "+", "COUNT", limit, timeout_s=2.0)
+        entries = self._link.request("XREVRANGE", keyspace.CHANGES, "+", since, "COUNT", limit, timeout_s=2.0)
         for _, fields in entries:
             change = _decode(fields)
             if change is not None and change.kind == "session":

@@ -251,7 +251,20 @@ class TenantStore:
         """Compare all that is held with Redis. Raises StoreAway. Blocks on Redis. See `poll`."""
         self._changes_seen += 1
         self._unknown.clear()
+        if not lost:
+            self._leave_lost_hosts()
         self.poll(may_drop=not lost)
+
+    def _leave_lost_hosts(self) -> None:
+        """A host may have changed hands while nobody listened: ask again who lives there at its next request."""
+        listed = list(self._hosts.items())
+        for start in range(0, len(listed), _BATCH):
+            batch = listed[start : start + _BATCH]
+            answers = self._client.call_many([("GET", keyspace.host(host.decode("ascii"))) for host, _ in batch])
+            for (host, held), answer in zip(batch, answers, strict=True):
+                if answer != held.tenant_id.encode() and self._hosts.get(host) is held:
+                    del self._hosts[host]
+                    held.hosts.discard(host)
 
     def poll(self, may_drop: bool = False) -> int:
         """Reload what differs; gives how many did. With `may_drop`, a tenant whose config is gone goes too."""

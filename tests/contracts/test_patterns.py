@@ -100,6 +100,7 @@ def test_a_path_has_one_normal_form(path, normal):
 
 UNSAFE = [b"", b"a", b"*", b"/a b", b"/a\x00", b"/a\x7f", b"/\xff", b"/a\\b", b"/a?b", b"/a#b"]
 UNSAFE += [b"/%", b"/%4", b"/%zz", b"/%00", b"/a%2Fb", b"/a%5cb"]
+UNSAFE += [b"/public/..;/admin", b"/public/%2e%2e;x/admin", b"/.;/admin"]
 
 
 @pytest.mark.parametrize("path", UNSAFE)

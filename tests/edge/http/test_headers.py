@@ -49,6 +49,10 @@ def test_end_to_end_fields_pass_in_order_with_repeats_and_case():
         b"X_Vantage_Tenant: other",
         b"X-Forwarded-Port: 1",
         b"X-Forwarded-Server: x",
+        b"X-Forwarded-Prefix: /evil",
+        b"X-Forwarded-Scheme: http",
+        b"X-Forwarded-Ssl: on",
+        b"X-Forwarded-User: root",
     ],
 )
 def test_these_request_fields_never_pass(line):

@@ -120,3 +120,11 @@ def test_a_name_without_address_is_unreachable_and_nothing_was_sent():
         Retry.NOTHING_SENT,
         "dns_error",
     )
+
+
+def test_a_name_that_is_asked_for_all_the_time_is_not_served_without_dns_for_ever():
+    dns = Dns(("8.8.8.8",), OSError("away"))
+    resolver = dns.resolver()
+    for dns.now in range(0, 4_000, 10):
+        resolver.addresses("a.test")
+    assert resolver.addresses("a.test") == ()

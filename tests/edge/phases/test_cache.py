@@ -417,3 +417,11 @@ def test_two_different_lists_of_parts_never_give_the_same_key(one, two):
 @given(st.lists(st.binary(max_size=5)), st.lists(st.binary(max_size=5)))
 def test_joining_parts_loses_nothing(one, two):
     assert (joined(*one) == joined(*two)) is (one == two)
+
+
+def test_what_a_principal_was_told_by_other_rights_is_not_told_again():
+    stage = a_stage(auth="apikey_required")
+    for scopes in (("read", "admin"), ("read",)):
+        stage.knows_key("alices_key_001", scopes=scopes)
+        assert stage.get("/posts/1", ("X-API-Key", "alices_key_001"))["X-Cache"] == "MISS"
+    assert stage.get("/posts/1", ("X-API-Key", "alices_key_001"))["X-Cache"] == "HIT"

@@ -61,10 +61,11 @@ def test_a_purge_hides_what_it_names_in_both_tiers_and_nothing_else(store, clien
 
 
 def test_an_answer_under_way_when_the_purge_comes_is_not_kept(store, publisher):
+    began_at = time.time()
     assert store.find(key()) is None
     publisher.purge("*")
     store.on_change(PURGED)
-    store.keep(key(), answer(b"old"))
+    store.keep(key(), answer(b"old", at=began_at))
     assert store.find(key()) is None
 
 
@@ -133,4 +134,23 @@ def test_a_store_that_lost_its_numbers_empties_the_memory(store, publisher):
 def test_a_tenant_that_is_dropped_has_no_cache(store):
     store.keep(key(), answer())
     store.drop(DEMO)
+    assert store.find(key()) is None
+
+
+def test_a_twin_request_or_one_that_did_not_look_is_not_kept_past_a_purge_either(store, publisher):
+    began_at = time.time()
+    assert store.find(key()) is store.find(key()) is None
+    store.keep(key(), answer(b"first", at=began_at))
+    publisher.purge("*")
+    store.on_change(PURGED)
+    store.keep(key(), answer(b"twin of the first", at=began_at))
+    store.keep(key(2), answer(b"asked with no-cache", at=began_at))
+    assert store.find(key()) is store.find(key(2)) is None
+
+
+def test_a_purge_that_came_while_the_tenant_was_not_held_counts(store, publisher):
+    store.keep(key(), answer(b"old"))
+    store.drop(DEMO)
+    publisher.purge("*")
+    store.load(DEMO)
     assert store.find(key()) is None

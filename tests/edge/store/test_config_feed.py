@@ -126,3 +126,14 @@ def test_after_a_restart_of_the_store_it_reloads_and_says_what_was_lost(valkey, 
     finally:
         feed.stop()
         publisher.close()
+
+
+def test_sessions_signed_out_while_the_stream_was_lost_are_recalled(feed, publisher, listening, eventually):
+    first = publisher.change("config", version=1)
+    feed.start()
+    eventually(lambda: feed.applied == first)
+    publisher.redis.client_kill_filter(_type="normal", skipme=True)
+    publisher.change("session", session_id="sess_gone")
+    last = publisher.change("config", version=2)
+    eventually(lambda: feed.applied == last)
+    assert [change.session_id for change in listening.changes if change.kind == "session"] == ["sess_gone"]

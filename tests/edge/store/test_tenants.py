@@ -236,3 +236,14 @@ def test_a_damaged_copy_on_disk_is_as_good_as_none(valkey, tmp_path):
             TenantStore(client, disk, "localhost", compile_snapshot).tenant(HOST.encode())
     finally:
         client.stop()
+
+
+def test_a_host_that_changed_hands_while_the_stream_was_lost_is_its_new_tenants(tenants, publisher):
+    publisher.config(snapshot_of())
+    assert tenants.tenant(HOST.encode()).id == DEMO
+    publisher.config(snapshot_of(2, subdomain="renamed"), ("renamed.localhost",))
+    other = "0197a000-0000-7000-8000-00000000cafe"
+    publisher.config(snapshot_of(tenant_id=other))
+    tenants.on_resync(lost=False)
+    assert tenants.tenant(HOST.encode()).id == other
+    assert tenants.tenant(b"renamed.localhost").id == DEMO
