@@ -74,10 +74,17 @@ class TlsWire(Wire):
             if not rest or self._outgoing.pending >= READ_BYTES:
                 self._flush()
 
+    @property
+    def holds_octets(self) -> bool:
+        return bool(self._ahead or self._incoming.pending or self._tls.pending())
+
     def peek(self) -> bytes | None:
         """As Wire's; a record that is not the application's (a session ticket) counts as nothing."""
         if self._ahead:
             return self._ahead[:1]
+        held = self._look() if self.holds_octets else None
+        if held is not None:
+            return held
         try:
             octets = self.sock.recv(READ_BYTES)
         except BlockingIOError:
@@ -87,6 +94,9 @@ class TlsWire(Wire):
         if not octets:
             return b""
         self._incoming.write(octets)
+        return self._look()
+
+    def _look(self) -> bytes | None:
         try:
             self._ahead = self._tls.read(READ_BYTES)
         except ssl.SSLWantReadError:

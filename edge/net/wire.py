@@ -109,6 +109,11 @@ class Wire:
             if self._out is not None:
                 self._out.stop()
 
+    @property
+    def holds_octets(self) -> bool:
+        """Whether more was taken from the socket than was read; never so without TLS."""
+        return False
+
     def peek(self) -> bytes | None:
         """Look at what is there without taking it: b"" when the peer closed or is lost, None when nothing is."""
         try:

@@ -147,3 +147,18 @@ def test_the_default_context_verifies():
     assert context.verify_mode is ssl.CERT_REQUIRED and context.check_hostname
     assert context.minimum_version is ssl.TLSVersion.TLSv1_2
     assert default_context() is context
+
+
+def test_what_an_origin_says_unasked_in_a_record_of_its_own_is_nobodys_answer(certificate):
+    def behave(sock: socket.socket) -> None:
+        for number in range(3):
+            origins.head(sock)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)  # all of it arrives at once
+            sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n%02d" % number)
+            sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecret")
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
+
+    with Origin(behind_tls(certificate, behave)) as origin, Gateway(f"https://localhost:{origin.port}") as gateway:
+        trusting(gateway, certificate)
+        assert [gateway.get().body for _ in range(3)] == [b"00", b"00", b"00"]
+        assert origin.connections == 3
