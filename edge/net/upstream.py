@@ -69,7 +69,7 @@ class Connection:
     def give_back(self) -> None:
         self.ended = True
         wire = self.wire
-        if (wire.readable or wire.holds_octets) and wire.peek() is not None:  # it closed, or it speaks without being asked
+        if (wire.readable or wire.holds_octets) and wire.peek() is not None:  # closed, or speaks unasked
             self.target.books.lost()
             wire.close()
         elif not self.target.books.give_back(self, wire.sweeper.now_mono):
