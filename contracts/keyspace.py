@@ -35,7 +35,7 @@ def host(hostname: str) -> str:
 
 
 def config(tenant_id: str) -> str:
-    """Hash {version, sha256, body}: the tenant's current snapshot."""
+    """Hash {version, sha256, body}: the tenant's current snapshot; {whole}: every key's record was sent beside it."""
     return f"{_ROOT}:config:{{{tenant_id}}}"
 
 

@@ -1,10 +1,11 @@
 import time
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from contracts import keyspace, snapshot, tasks
 from tests.worker.conftest import rows
+from webapp.extensions import system_scope
 from webapp.models import OutboxEntry, Tenant
 from webapp.schemas.api_key import ApiKeyNew
 from webapp.services import api_keys
@@ -87,3 +88,17 @@ def test_publishing_one_tenant_twice_sends_once(bench, origin):
     bench.wait(lambda: is_current(bench), "the outbox to be drained")
     time.sleep(0.5)
     assert len(bench.changes("config")) == before + 1
+
+
+def test_a_tenant_that_cannot_be_compared_does_not_end_the_reconciling(bench, origin):
+    bench.make_origin(origin.url)
+    with bench.app.app_context():
+        api_keys.create(bench.actor, ApiKeyNew(name="k", scopes=["read"]))
+        with system_scope() as session:
+            session.execute(text("UPDATE api_keys SET expires_at = 'infinity'"))
+            session.commit()
+    worker = bench.worker(WORKER_RECONCILE_DEEP="1")
+    bench.send(tasks.RECONCILE)
+    bench.wait(lambda: worker.says("tenant not compared"), "the failure to be told")
+    with bench.redis() as client:
+        bench.wait(lambda: client.hlen(keyspace.probe_plan(0)) + client.hlen(keyspace.probe_plan(1)) == 1, "the plan")

@@ -31,8 +31,10 @@ _BATCH_ENTRIES: Final = 500
 _BATCH_KEYS: Final = 1_000
 _LOCK: Final = text("SELECT pg_advisory_xact_lock(hashtextextended(:tenant, 7))")
 
-# KEYS: the config hash. ARGV: version, sha256, body. Never an older version over a newer one.
+# KEYS: the config hash. ARGV: version, sha256, body, '1' when every key's record is there too. Never an older version
+# over a newer one. `whole` goes with the hash: a Redis that was wiped and got a newer version since does not have it.
 _PUT_CONFIG: Final = """
+if ARGV[4] == '1' then redis.call('HSET', KEYS[1], 'whole', '1') end
 local held = tonumber(redis.call('HGET', KEYS[1], 'version') or '-1')
 if held > tonumber(ARGV[1]) then return 0 end
 redis.call('HSET', KEYS[1], 'version', ARGV[1], 'sha256', ARGV[2], 'body', ARGV[3])
@@ -80,6 +82,8 @@ class _Truth:
     keys: dict[str, bytes | None]
     """Digest -> record; None: there is no such key any more."""
     says_config: bool
+    is_whole: bool = False
+    """Redis has every key's record: the tenant is new, or all were sent again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +196,7 @@ def _read(session: Session, tenant_id: UUID, entries: Sequence[OutboxEntry]) -> 
         left_hosts=tuple(other for other in left if other != host),
         keys=dict.fromkeys(digests) | _records(session, tenant_id, digests),
         says_config=says_config,
+        is_whole=tenant.config_version == 1,
     )
 
 
@@ -230,7 +235,7 @@ def _send(truth: _Truth) -> str:
     tenant = truth.tenant_id
     pipe = redis_client().pipeline(transaction=False)
     if truth.config is not None:
-        pipe.eval(_PUT_CONFIG, 1, keyspace.config(tenant), str(truth.version), *truth.config)
+        pipe.eval(_PUT_CONFIG, 1, keyspace.config(tenant), str(truth.version), *truth.config, str(int(truth.is_whole)))
     elif truth.says_config:
         pipe.delete(keyspace.config(tenant))
     if truth.host is not None:
@@ -274,7 +279,7 @@ def rebuild(tenant_id: UUID) -> Receipt:
         else:
             host = current_settings().host_of(tenant.subdomain)
             config = _config_of(session, tenant)
-            truth = _Truth(str(tenant_id), tenant.config_version, config, host, (), {}, True)
+            truth = _Truth(str(tenant_id), tenant.config_version, config, host, (), {}, True, is_whole=True)
         try:
             for batch in _all_records(session, tenant_id):
                 client = redis_client().pipeline(transaction=False)
@@ -324,7 +329,7 @@ def drift(tenant_id: UUID) -> tuple[str, ...]:
 
 
 def drifted_tenants() -> tuple[UUID, ...]:
-    """Find the tenants whose version or host in Redis is not PostgreSQL's, by one cheap look at each.
+    """Find the tenants whose version, host or wholeness in Redis is not PostgreSQL's, by one cheap look at each.
 
     What the outbox still owes counts as drift too. Raises StoreUnavailable.
     """
@@ -337,11 +342,11 @@ def drifted_tenants() -> tuple[UUID, ...]:
             part = rows[start : start + _BATCH_KEYS]
             pipe = redis_client().pipeline(transaction=False)
             for row in part:
-                pipe.hget(keyspace.config(str(row.id)), "version")
+                pipe.hmget(keyspace.config(str(row.id)), "version", "whole")
                 pipe.get(keyspace.host(settings.host_of(row.subdomain)))
             answers = pipe.execute()
-            wanted: Iterable[tuple[bytes, bytes]] = (
-                (str(row.config_version).encode(), str(row.id).encode()) for row in part
+            wanted: Iterable[tuple[list[bytes], bytes]] = (
+                ([str(row.config_version).encode(), b"1"], str(row.id).encode()) for row in part
             )
             pairs = zip(answers[::2], answers[1::2], strict=True)
             found += [row.id for row, pair, want in zip(part, pairs, wanted, strict=True) if pair != want]

@@ -59,7 +59,13 @@ def _deep_drift(slot: int, slots: int) -> Iterable[UUID]:
     for tenant_id in tenants:
         if zlib.crc32(tenant_id.bytes) % slots != slot:
             continue
-        found = publishing.drift(tenant_id)
+        try:
+            found = publishing.drift(tenant_id)
+        except StoreUnavailable:
+            raise
+        except Exception:
+            _log.exception("tenant not compared", tenant_id=str(tenant_id))
+            continue
         if found:
             _log.warning("drift found", tenant_id=str(tenant_id), found=found)
             yield tenant_id

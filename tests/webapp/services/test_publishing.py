@@ -227,6 +227,20 @@ def test_a_wiped_redis_is_rebuilt_from_postgresql_alone(
     assert _changes(store)[-1].kind == "config"
 
 
+def test_a_write_after_a_wipe_does_not_hide_that_the_keys_are_gone(
+    app: Flask, alice: Person, demo: Actor, store: redis.Redis
+) -> None:
+    alice.make("/api-keys", {"name": "k"})
+    with app.app_context():
+        assert publishing.drifted_tenants() == ()
+        store.flushall()
+        alice.make("/origins", an_origin())
+        assert publishing.drifted_tenants() == (demo.tenant_id,)
+        publishing.rebuild(demo.tenant_id)
+        assert publishing.drift(demo.tenant_id) == ()
+        assert publishing.drifted_tenants() == ()
+
+
 def test_an_older_version_never_replaces_a_newer_one(
     app: Flask, alice: Person, demo: Actor, store: redis.Redis
 ) -> None:
