@@ -136,6 +136,8 @@ def _read_body(model: type[_M]) -> _M:
     try:
         return model.model_validate_json(raw, strict=True)
     except ValidationError as error:
+        if error.errors()[0]["type"] == "json_invalid":  # lone surrogates, UTF-16: stricter than json is
+            raise HttpProblem("json-malformed", "The body is not valid JSON in UTF-8.") from None
         raise invalid_from(error) from None
 
 

@@ -12,23 +12,26 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 from flask import Blueprint, Response, g, request
 from flask.typing import ResponseReturnValue
+from pydantic import ValidationError
 
 from webapp.auth.callers import request_id
 from webapp.auth.console import csrf_token, signed_in
 from webapp.console import headers
 from webapp.console.rendering import page, wants_fragment
 from webapp.extensions import current_settings
+from webapp.schemas.paging import PageQuery
 from webapp.schemas.tenant import TenantView
 from webapp.services.actor import Actor, may_change
-from webapp.services.errors import NotFound, ServiceError
+from webapp.services.errors import NotFound, ServiceError, invalid_from
 from webapp.settings import ClerkSettings
 
 View = Callable[..., ResponseReturnValue]
+Q = TypeVar("Q", bound=PageQuery)
 blueprint = Blueprint("console", __name__)
 NAVIGATION: Final = (
     ("console.overview", "Overview", "layout-dashboard"),
@@ -56,6 +59,14 @@ def visit() -> Visit:
     if actor is None or tenant is None:
         raise NotFound
     return Visit(actor, tenant, current_settings().edge_url(tenant.subdomain))
+
+
+def page_asked_for(query: type[Q]) -> Q:
+    """Give the place in a list that this request's `cursor` names. Raises Invalid."""
+    try:
+        return query(cursor=request.args.get("cursor"))
+    except ValidationError as error:
+        raise invalid_from(error) from None
 
 
 def reads(path: str, endpoint: str) -> Callable[[View], View]:

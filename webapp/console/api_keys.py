@@ -19,7 +19,7 @@ from flask import Response, request, session, url_for
 from pydantic import SecretStr
 from werkzeug.wrappers import Response as AnyResponse
 
-from webapp.console.access import reads, visit, writes
+from webapp.console.access import page_asked_for, reads, visit, writes
 from webapp.console.curl import curl_for_route
 from webapp.console.forms import Form, without_nones
 from webapp.console.rendering import go, page, wants_fragment
@@ -36,7 +36,7 @@ _FORMS_KEPT: Final = 20
 
 @reads("/keys", "api_keys_index")
 def index() -> Response:
-    found = api_keys.page(visit().actor, ApiKeyQuery(cursor=request.args.get("cursor")))
+    found = api_keys.page(visit().actor, page_asked_for(ApiKeyQuery))
     return page("console/api_keys/index.html", items=found.items, next_cursor=found.next_cursor)
 
 
@@ -134,7 +134,7 @@ def _payload(form: Form) -> dict[str, Any]:
 
 def _expires_at(form: Form) -> datetime | None:
     wanted = form.value("expires_in")
-    if wanted.isdigit() and len(wanted) <= 4:
+    if wanted.isascii() and wanted.isdigit() and len(wanted) <= 4:
         return datetime.now(UTC) + timedelta(days=int(wanted))
     if wanted != "date":
         return None

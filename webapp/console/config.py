@@ -18,7 +18,7 @@ from webapp.services import audit, people
 @reads("/config", "config_index")
 def index() -> Response:
     before = request.args.get("cursor", type=int)
-    found = audit.versions(visit().actor, audit.HistoryQuery(before=before if before and before > 0 else None))
+    found = audit.versions(visit().actor, audit.HistoryQuery(before=before if before and 0 < before < 2**63 else None))
     names = people.names(visit().actor)
     items = [
         {**item.model_dump(), "who": names.get(item.author or "", item.author or "the system")} for item in found.items

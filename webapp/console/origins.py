@@ -15,7 +15,7 @@ from uuid import UUID
 from flask import Response, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
-from webapp.console.access import reads, visit, writes
+from webapp.console.access import page_asked_for, reads, visit, writes
 from webapp.console.forms import Form, without_nones
 from webapp.console.rendering import counted, go, page
 from webapp.console.writing import live_note, submitted
@@ -71,7 +71,7 @@ def routes_to(origin_id: UUID) -> tuple[RouteView, ...]:
 
 @reads("/origins", "origins_index")
 def index() -> Response:
-    found = origins.page(visit().actor, OriginQuery(cursor=request.args.get("cursor")))
+    found = origins.page(visit().actor, page_asked_for(OriginQuery))
     items = [(origin, health_of(origin)) for origin in found.items]
     return page("console/origins/index.html", items=items, next_cursor=found.next_cursor)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from contracts.bounds import BODY_BYTES_MAX_DEFAULT, CACHE_TTL_S_DEFAULT
+from contracts.bounds import BODY_BYTES_MAX, BODY_BYTES_MAX_DEFAULT, CACHE_TTL_S_DEFAULT
 from contracts.patterns import parse_pattern
 from webapp.console.forms import Form
 from webapp.schemas.route import Policy, RateLimit, RouteView
@@ -120,6 +120,8 @@ def payload(form: Form, route: RouteView | None = None) -> dict[str, Any]:
     auth_mode = form.value("auth_mode")
     authenticated = auth_mode != "public"
     mib = form.number("body_mib_max", BODY_BYTES_MAX_DEFAULT / _MIB)
+    if mib is not None:  # times _MIB a float need not be finite
+        mib = max(-1.0, min(mib, float(BODY_BYTES_MAX)))
     prefix = form.text("strip_prefix")
     return {
         "name": form.text("name"),

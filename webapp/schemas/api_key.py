@@ -6,7 +6,7 @@ Laws:  1. The key itself goes out once, in ApiKeyMade, and nowhere else. 2. A fo
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
@@ -19,6 +19,17 @@ from webapp.schemas.paging import PageQuery
 Mode = Literal["live", "test"]
 KeyState = Literal["active", "disabled", "expired", "revoked"]
 _Scopes = Annotated[tuple[Scope, ...], Field(max_length=bounds.KEY_SCOPES_MAX), AfterValidator(no_duplicates)]
+
+
+def _storable(at: datetime) -> datetime:
+    """Give the moment in UTC: year 9999 with an offset may be year 10000 there, which no reader could load again."""
+    try:
+        return at.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("must be before the year 10000 in UTC") from None
+
+
+Expiry = Annotated[AwareDatetime, AfterValidator(_storable)]
 
 
 def _foreign_key(secret: SecretStr) -> SecretStr:
@@ -35,7 +46,7 @@ class ApiKeyNew(Input):
     """May be left out: it is always the caller's tenant."""
     name: Name
     scopes: _Scopes = ()
-    expires_at: AwareDatetime | None = None
+    expires_at: Expiry | None = None
     mode: Mode = "live"
 
 
@@ -44,13 +55,13 @@ class ApiKeyImport(Input):
     name: Name
     key: Annotated[SecretStr, AfterValidator(_foreign_key)]
     scopes: _Scopes = ()
-    expires_at: AwareDatetime | None = None
+    expires_at: Expiry | None = None
 
 
 class ApiKeyPatch(Patch):
     name: Name = absent()
     scopes: _Scopes = absent()
-    expires_at: AwareDatetime | None = absent()
+    expires_at: Expiry | None = absent()
 
 
 class ApiKeyQuery(PageQuery):

@@ -95,7 +95,7 @@ class OriginPatch(Patch):
 
 
 class OriginQuery(PageQuery):
-    name: Annotated[str, Field(max_length=bounds.NAME_CHARS_MAX)] | None = None
+    name: Name | None = None
     """Only the origin of this very name."""
 
 

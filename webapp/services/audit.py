@@ -20,7 +20,7 @@ from webapp.services.actor import Actor
 
 class HistoryQuery(Input):
     limit: Annotated[int, Field(ge=1, le=bounds.PAGE_ITEMS_MAX)] = bounds.PAGE_ITEMS_DEFAULT
-    before: Annotated[int, Field(ge=1)] | None = None
+    before: Annotated[int, Field(ge=1, le=2**63 - 1)] | None = None
     """Only what is older than this one."""
 
 

@@ -14,14 +14,15 @@ from uuid import UUID, uuid4
 from celery import Celery
 from flask import current_app
 from kombu.exceptions import OperationalError
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from contracts import bounds, tasks
+from contracts.patterns import PathError, normalise_path
 from webapp.extensions import current_settings
 from webapp.schemas.base import Input, View, wrong
 from webapp.services import routes
 from webapp.services.actor import Actor, require_admin
-from webapp.services.errors import StoreUnavailable
+from webapp.services.errors import NotFound, StoreUnavailable
 from webapp.services.origins import check_tenant
 from webapp.services.revision import revision
 
@@ -33,6 +34,17 @@ class PurgeNew(Input):
     route_id: UUID | None = None
     url: Annotated[str, Field(min_length=1, max_length=bounds.URL_CHARS_MAX, pattern=r"^/[!-~]*$")] | None = None
     """Path and query as clients send them, like /api/posts/1."""
+
+    @field_validator("url")
+    @classmethod
+    def _servable(cls, url: str | None) -> str | None:
+        """Refuse what no client could have been served: the job could only drop it."""
+        if url is not None:
+            try:
+                normalise_path(url.partition("?")[0].encode("ascii"))
+            except PathError as error:
+                raise ValueError(str(error)) from None
+        return url
 
     @model_validator(mode="after")
     def _one(self) -> Self:
@@ -55,7 +67,10 @@ def purge(actor: Actor, new: PurgeNew) -> PurgeReceipt:
     require_admin(actor)
     check_tenant(actor, new.tenant_id)
     if new.route_id is not None:
-        routes.get(actor, new.route_id)
+        try:
+            routes.get(actor, new.route_id)
+        except NotFound:
+            raise NotFound("route_id") from None
     receipt = PurgeReceipt(
         id=uuid4(),
         tenant_id=actor.tenant_id,

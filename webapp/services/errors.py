@@ -42,8 +42,10 @@ class ServiceError(Exception):
 class NotFound(ServiceError):
     slug = "not-found"
 
-    def __init__(self) -> None:
-        super().__init__("There is nothing here by this id, or it is not yours.")
+    def __init__(self, field: str | None = None) -> None:
+        """`field` is the one of a body that names the thing; none when the URL does."""
+        errors = () if field is None else [FieldError(field, "names nothing here, or nothing of yours")]
+        super().__init__("There is nothing here by this id, or it is not yours.", errors)
 
 
 class Forbidden(ServiceError):

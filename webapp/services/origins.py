@@ -73,7 +73,7 @@ def update(actor: Actor, origin_id: UUID, patch: OriginPatch, if_match: int | No
         check_match(row.row_version, if_match)
         before = _view(row)
         merged = _merge(before, patch)
-        check_addresses(merged)
+        check_addresses(merged, "targets.0.url" if patch.targets is not None else "url")
         _fill(row, merged)
         row.row_version += 1
         change.session.flush()
@@ -108,16 +108,19 @@ def remove(actor: Actor, origin_id: UUID, if_match: int | None = None) -> publis
 def check_tenant(actor: Actor, tenant_id: UUID | None) -> None:
     """Raises NotFound when a body names another tenant."""
     if tenant_id is not None and tenant_id != actor.tenant_id:
-        raise NotFound
+        raise NotFound("tenant_id")
 
 
-def check_addresses(new: OriginNew) -> None:
-    """Raises Invalid naming the URL. Looks at literal addresses and private names only: it resolves nothing."""
+def check_addresses(new: OriginNew, first: str = "targets.0.url") -> None:
+    """Raises Invalid naming the URL. Looks at literal addresses and private names only: it resolves nothing.
+
+    `first` is where the caller gave the first target's URL.
+    """
     allowed = current_settings().allowed_private_origins
     for index, target in enumerate(new.all_targets):
         reason = check_url(parse_origin_url(target.url), allowed)
         if reason is not None:
-            location = "url" if new.targets is None else f"targets.{index}.url"
+            location = f"targets.{index}.url" if index else "url" if new.targets is None else first
             raise Invalid.field(location, f"its host {reason} and is not allowed")
 
 

@@ -101,7 +101,7 @@ def _merge(before: RouteView, patch: RoutePatch) -> RouteNew:
 def _check_origin(session: Session, actor: Actor, origin_id: UUID) -> None:
     found = session.scalar(select(Origin.id).where(Origin.tenant_id == actor.tenant_id, Origin.id == origin_id))
     if found is None:
-        raise NotFound
+        raise NotFound("origin_id")
 
 
 def _fill(row: Route, new: RouteNew) -> None:

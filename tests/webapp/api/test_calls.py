@@ -101,6 +101,8 @@ def test_a_bad_route_is_refused_and_the_field_is_named(alice: Person, changed: d
         ("/api-keys", {"name": "k", "expires_at": "2020-01-01T00:00:00Z"}, "expires_at"),
         ("/api-keys", {"name": "k", "expires_at": "2030-01-01T00:00:00"}, "expires_at"),
         ("/api-keys", {"name": "k", "expires_at": "soon"}, "expires_at"),
+        ("/api-keys", {"name": "k", "expires_at": "9999-12-31T23:59:59-12:00"}, "expires_at"),
+        ("/api-keys/import", {"name": "k", "key": "x" * 20, "expires_at": "9999-12-31T23:59:59-00:01"}, "expires_at"),
         ("/api-keys", {"name": "k", "scopes": ["x"] * 2}, "scopes"),
         ("/api-keys", {"name": "k", "scopes": [str(n) for n in range(33)]}, "scopes"),
         ("/api-keys", {"name": "k", "mode": "prod"}, "mode"),
@@ -108,6 +110,8 @@ def test_a_bad_route_is_refused_and_the_field_is_named(alice: Person, changed: d
         ("/api-keys/import", {"name": "k", "key": "with a space in it"}, "key"),
         ("/api-keys/import", {"name": "k", "key": "ve_live_" + "0" * 12 + "_" + "0" * 38}, "key"),
         ("/cache/purge", {"url": "https://demo.example.com/x"}, "url"),
+        ("/cache/purge", {"url": "/%zz"}, "url"),
+        ("/cache/purge", {"url": "/a/../b#c"}, "url"),
         ("/cache/purge", {"url": "/x", "route_id": "4b0b3a4a-93d4-4d0c-8f53-2c3f1f3b5a10"}, "url"),
     ],
 )
@@ -137,6 +141,8 @@ def test_a_bad_subdomain_is_refused(alice: Person, demo: Any, subdomain: str) ->
         (b"[]", 422, "validation-failed"),
         (b'"{}"', 422, "validation-failed"),
         (b'{"name": "a", "name": "b"}', 422, "validation-failed"),
+        (b'{"name": "\\ud800"}', 400, "json-malformed"),
+        ('{"name": "x"}'.encode("utf-16"), 400, "json-malformed"),
         (b'{"name": "' + b"x" * 1_100_000 + b'"}', 413, "body-too-large"),
     ],
 )
@@ -158,7 +164,39 @@ def test_another_media_type_another_method_and_another_path_are_problems_too(ali
     assert "limit" in _errors(alice.get("/origins?limit=0"))
     assert "limit" in _errors(alice.get("/origins?limit=1&limit=2"))
     assert "cursor" in _errors(alice.get("/origins?cursor=nonsense"))
+    assert "name" in _errors(alice.get("/origins?name=%00"))
+    for path in ("/audit-log", "/config/versions"):
+        assert "before" in _errors(alice.get(f"{path}?before={2**63}"))
+        assert alice.get(f"{path}?before={2**63 - 1}").status_code == 200
     assert "dry_run" in _errors(alice.call("DELETE", "/origins/4b0b3a4a-93d4-4d0c-8f53-2c3f1f3b5a10?dry_run=1"))
+
+
+def test_the_latest_moment_a_key_may_expire_at_can_be_read_again(alice: Person) -> None:
+    made = alice.make("/api-keys", {"name": "k", "expires_at": "9999-12-31T11:59:59-12:00"})
+    assert alice.get(f"/api-keys/{made['id']}").get_json()["expires_at"] == "9999-12-31T23:59:59Z"
+    refused = alice.patch(f"/api-keys/{made['id']}", {"expires_at": "9999-12-31T12:00:00-12:00"})
+    assert _errors(refused) == ["expires_at"]
+
+
+def test_a_patch_of_the_url_is_refused_under_the_name_it_was_given_by(alice: Person) -> None:
+    origin = alice.make("/origins", an_origin())["id"]
+    assert _errors(alice.patch(f"/origins/{origin}", {"url": "http://10.0.0.1"})) == ["url"]
+    targets = [{"url": "http://10.0.0.1"}]
+    assert _errors(alice.patch(f"/origins/{origin}", {"targets": targets})) == ["targets.0.url"]
+
+
+def test_another_tenants_id_in_a_body_is_a_404_that_names_the_field(alice: Person, charlie: Person) -> None:
+    origin, foreign = alice.make("/origins", an_origin())["id"], charlie.make("/origins", an_origin())
+    missing = "4b0b3a4a-93d4-4d0c-8f53-2c3f1f3b5a10"
+    for field, theirs in (("origin_id", foreign["id"]), ("tenant_id", foreign["tenant_id"])):
+        first, second = (alice.post("/routes", {**a_route(origin), field: named}) for named in (theirs, missing))
+        assert [(answer.status_code, answer.get_json()["errors"][0]["location"]) for answer in (first, second)] == [
+            (404, field)
+        ] * 2
+        purge = alice.post("/cache/purge", {"route_id": missing})
+        assert (purge.status_code, purge.get_json()["errors"][0]["location"]) == (404, "route_id")
+        bodies = [{**answer.get_json(), "request_id": ""} for answer in (first, second)]
+        assert bodies[0] == bodies[1]
 
 
 def test_a_name_that_is_taken_is_a_conflict_naming_the_field(alice: Person, charlie: Person) -> None:

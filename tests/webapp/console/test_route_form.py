@@ -8,9 +8,10 @@ from uuid import uuid4
 
 import pytest
 
+from contracts.bounds import BODY_BYTES_MAX
 from webapp.console import route_form
 from webapp.console.curl import curl_for_route, example_path
-from webapp.console.forms import without_nones
+from webapp.console.forms import Form, without_nones
 from webapp.schemas.route import RouteNew, RouteView
 
 ORIGIN_ID = uuid4()
@@ -67,6 +68,13 @@ def test_a_limit_without_its_figure_is_refused_on_its_control() -> None:
     form = type(form)({**form.raw(), "limit_kind": ["token_bucket"]})
     route_form.payload(form)
     assert form.errors == {"requests_per_second": "must be given for this kind of limit"}
+
+
+def test_a_body_size_beyond_all_numbers_is_one_for_the_rules_to_refuse() -> None:
+    form = route_form.filled(_view())
+    for typed in ("1e308", "-1e308"):
+        body_bytes = route_form.payload(Form({**form.raw(), "body_mib_max": typed}))["body_bytes_max"]
+        assert not 0 <= body_bytes <= BODY_BYTES_MAX
 
 
 def test_routes_stand_in_the_order_in_which_the_edge_tries_them() -> None:
