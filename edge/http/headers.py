@@ -22,9 +22,10 @@ HOP_BY_HOP: Final = _FRAMING | {
     b"connection", b"http2-settings", b"keep-alive", b"proxy-authenticate", b"proxy-authorization",
     b"proxy-connection", b"te", b"trailer", b"upgrade",
 }  # fmt: skip
-# What is said anew on each hop: the target's host, 100-continue (answered by us), who came through whom.
+# What is said anew on each hop: the target's host, 100-continue (answered by us), who came through whom. And what would
+# have a framework route by another path than the one we matched.
 _REWRITTEN: Final = frozenset({
-    b"expect", b"forwarded", b"host", b"x-real-ip",
+    b"expect", b"forwarded", b"host", b"x-original-url", b"x-real-ip", b"x-rewrite-url",
 })  # fmt: skip
 # All of X-Forwarded-*: frameworks believe -Prefix, -Scheme, -Ssl and -User from whoever stands before them.
 _OWN_PREFIXES: Final = (b"x-vantage-", b"x-forwarded-")

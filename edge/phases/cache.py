@@ -34,7 +34,7 @@ _MARKER: Final = 0
 
 # Fields by which frameworks let a request be other than it looks.
 _OVERRIDES: Final = (
-    b"x-http-method-override", b"x-http-method", b"x-method-override", b"x-original-url", b"x-rewrite-url",
+    b"x-http-method-override", b"x-http-method", b"x-method-override",
 )  # fmt: skip
 
 

@@ -146,3 +146,7 @@ def test_networks_are_read_and_a_bad_entry_is_named() -> None:
 @pytest.mark.parametrize("ip", ["2001:10::1", "4000::1", "e000::1", "8000::1"])
 def test_what_nobody_was_given_is_reserved(ip):
     assert refusal(ip, ()) == "is reserved"
+
+
+def test_a_metadata_service_with_a_public_number_is_refused():
+    assert refusal("168.63.129.16", ()) == "is a cloud's metadata service"

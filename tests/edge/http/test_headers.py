@@ -44,6 +44,8 @@ def test_end_to_end_fields_pass_in_order_with_repeats_and_case():
         b"X-Forwarded-Proto: https",
         b"X-Forwarded-Host: x",
         b"X-Real-IP: 1.1.1.1",
+        b"X-Original-URL: /admin",
+        b"X-Rewrite-URL: /admin",
         b"X-Vantage-Principal: root",
         b"x-vantage-tenant: other",
         b"X_Vantage_Tenant: other",

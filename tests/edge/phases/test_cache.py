@@ -147,7 +147,7 @@ def test_only_if_cached_is_504_when_nothing_is_stored():
         (("If-Match", '"v1"'), "precondition"),
         (("If-Unmodified-Since", DATE), "precondition"),
         (("X-HTTP-Method-Override", "DELETE"), "override"),
-        (("X-Original-URL", "/admin"), "override"),
+        (("X-Method-Override", "DELETE"), "override"),
         (("Cookie", "session=alice"), "cookie"),
         (("Authorization", "Basic YWxpY2U6eA=="), "authorization"),
         (("X-API-Key", "for-the-origin"), "authorization"),
