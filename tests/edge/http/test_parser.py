@@ -1,4 +1,7 @@
-"""Twin of edge.http.parser: what is a head, what is none, and how the client is told."""
+"""Twin of edge.http.parser: what is a head, what is none, and how the client is told.
+
+Longer than 400 lines because a module has one twin, and the table of refusals belongs beside what is taken.
+"""
 
 from __future__ import annotations
 
