@@ -13,7 +13,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -47,6 +47,22 @@ class BadSignature(SessionRefused):
 
 class KeySetError(ValueError):
     """The document is not a JWKS with a usable key."""
+
+
+class OneKey(Mapping[str, RSAPublicKey]):
+    """CLERK_JWT_KEY: the key under any kid, since a PEM names none."""
+
+    def __init__(self, key: RSAPublicKey) -> None:
+        self._key = key
+
+    def __getitem__(self, kid: str) -> RSAPublicKey:
+        return self._key
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 1
 
 
 @dataclass(frozen=True, slots=True)

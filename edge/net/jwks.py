@@ -14,7 +14,7 @@ import logging
 import random
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import gevent
@@ -22,7 +22,7 @@ import requests
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from gevent.lock import RLock
 
-from contracts.clerk import LIFETIME_S_MAX, SKEW_S, Expectation, KeySetError, parse_keyset, parse_pem
+from contracts.clerk import LIFETIME_S_MAX, SKEW_S, Expectation, KeySetError, OneKey, parse_keyset, parse_pem
 from contracts.messages import Change
 from edge.errors import GatewayError
 from edge.settings import ClerkSettings
@@ -37,28 +37,12 @@ _DENIED_MAX: Final = 100_000
 _DENIED_S: Final = LIFETIME_S_MAX + 2 * SKEW_S
 
 
-class _AnyKid(Mapping[str, RSAPublicKey]):
-    """CLERK_JWT_KEY comes without a kid: it stands for every one."""
-
-    def __init__(self, key: RSAPublicKey) -> None:
-        self._key = key
-
-    def __getitem__(self, kid: str) -> RSAPublicKey:
-        return self._key
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(())
-
-    def __len__(self) -> int:
-        return 1
-
-
 class SessionKeySet:
     def __init__(self, clerk: ClerkSettings, mono: Callable[[], float] = time.monotonic) -> None:
         self.expectation: Final = Expectation(clerk.issuer, clerk.authorized_parties)
         self._url = clerk.jwks_url
         self._mono = mono
-        self._pinned: Mapping[str, RSAPublicKey] | None = _AnyKid(parse_pem(clerk.jwt_key)) if clerk.jwt_key else None
+        self._pinned: Mapping[str, RSAPublicKey] | None = OneKey(parse_pem(clerk.jwt_key)) if clerk.jwt_key else None
         self._keys: Mapping[str, RSAPublicKey] = {}
         self._fetched_mono = float("-inf")
         self._tried_mono = float("-inf")

@@ -269,3 +269,9 @@ def test_a_publishable_key_names_its_host():
 def test_a_broken_publishable_key_is_refused(key):
     with pytest.raises(ValueError, match=r"must look|not base64|not name"):
         clerk.frontend_api_host(key)
+
+
+def test_a_pinned_key_answers_to_any_kid():
+    pinned = clerk.OneKey(KEY.public_key())
+    assert clerk.verify_session(token(kid="ins_whatever"), pinned, EXPECTED, NOW).user_id == "user_2alice"
+    assert (len(pinned), list(pinned)) == (1, [])

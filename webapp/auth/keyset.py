@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import requests
@@ -33,22 +33,6 @@ Keys = Mapping[str, RSAPublicKey]
 
 class KeysUnavailable(Exception):
     """No key set was ever loaded, or the last one is too old: nobody can be believed or refused."""
-
-
-class OneKey(Mapping[str, RSAPublicKey]):
-    """CLERK_JWT_KEY: the key under any kid, since a PEM names none."""
-
-    def __init__(self, key: RSAPublicKey) -> None:
-        self._key = key
-
-    def __getitem__(self, kid: str) -> RSAPublicKey:
-        return self._key
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(())
-
-    def __len__(self) -> int:
-        return 1
 
 
 class KeySet:

@@ -19,8 +19,8 @@ from flask import current_app
 from redis.exceptions import RedisError
 
 from contracts import keyspace, messages
-from contracts.clerk import BadSignature, Expectation, Session, SessionRefused, UnknownKey, verify_session
-from webapp.auth.keyset import Keys, KeySet, OneKey
+from contracts.clerk import BadSignature, Expectation, OneKey, Session, SessionRefused, UnknownKey, verify_session
+from webapp.auth.keyset import Keys, KeySet
 from webapp.settings import ClerkSettings
 
 DENIED_S: Final = 120

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from contracts.clerk import KeySetError
 from webapp.auth import keyset
-from webapp.auth.keyset import KeySet, KeysUnavailable, OneKey, fetch_document
+from webapp.auth.keyset import KeySet, KeysUnavailable, fetch_document
 
 _PUBLIC = rsa.generate_private_key(public_exponent=65537, key_size=2048).public_key()
 
@@ -118,11 +118,6 @@ def test_many_at_once_fetch_once() -> None:
         thread.join()
     assert found == [["ins_1"]] * 8
     assert clerk.asked == 1
-
-
-def test_a_pinned_key_answers_to_any_kid() -> None:
-    keys = OneKey(_PUBLIC)
-    assert keys.get("ins_any") is _PUBLIC and len(keys) == 1 and list(keys) == []
 
 
 @pytest.fixture
