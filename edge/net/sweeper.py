@@ -3,7 +3,8 @@
 In:    connections, each with a `deadline_mono` and maybe a greenlet that waits on it.
 Out:   TimedOut thrown into the waiting greenlet; chores (idle pools) run.
 Laws:  1. Nobody pays for a timer per request: setting a deadline is one attribute. 2. A wait ends at most 0.25 s
-       late, never early while the loop is not stalled. 3. It runs in the hub, so it may throw.
+       late, never early: time in which the loop stood still (a stopped process, a paused machine) counts for nobody.
+       3. It runs in the hub, so it may throw.
 Not here: what a timeout means (downstream, upstream).
 """
 
@@ -25,12 +26,12 @@ _ATTRIBUTE: Final = "vantageedge_sweeper"
 class Sweeper:
     """`now_mono` is coarse: at most one period ahead of the clock, so that deadlines made from it are never early."""
 
-    __slots__ = ("_timer", "chores", "now_mono", "wires")
+    __slots__ = ("_due_mono", "_timer", "chores", "now_mono", "wires")
 
     def __init__(self) -> None:
         self.wires: set[Wire] = set()
         self.chores: list[Callable[[float], None]] = []
-        self.now_mono = time.monotonic() + _PERIOD_S
+        self.now_mono = self._due_mono = time.monotonic() + _PERIOD_S
         loop: Any = gevent.get_hub().loop
         self._timer = loop.timer(_PERIOD_S, _PERIOD_S, ref=False)
         self._timer.start(self._sweep, update=True)
@@ -47,7 +48,11 @@ class Sweeper:
 
     def _sweep(self) -> None:
         now = time.monotonic()
-        self.now_mono = now + _PERIOD_S
+        late_s = now - self._due_mono
+        self.now_mono = self._due_mono = now + _PERIOD_S
+        if late_s > _PERIOD_S:  # peers may have answered meanwhile: give everybody the time back
+            for wire in self.wires:
+                wire.deadline_mono += late_s
         for wire in [wire for wire in self.wires if wire.deadline_mono < now]:
             wire.expire()
         for chore in tuple(self.chores):

@@ -152,3 +152,14 @@ def test_chores_run_with_each_sweep():
     sweeper.chores.remove(seen.append)
     assert 2 <= len(seen) <= 4
     assert sweeper is Sweeper.of_this_hub()
+
+
+def test_a_loop_that_stood_still_lets_nobody_time_out_early(pair):
+    """What was stopped, or paused with its machine, finds what came meanwhile before it gives up on anybody."""
+    wire, far = pair
+    gevent.sleep(0)
+    time.sleep(0.8)  # the whole loop
+    wire.deadline_mono = wire.sweeper.now_mono + 0.2
+    reader = gevent.spawn(wire.recv)
+    gevent.spawn_later(0.1, far.send, b"in time")
+    assert reader.get(timeout=2) == b"in time"
