@@ -8,12 +8,14 @@ Not here: ports (devstack.child), folders (devstack.postgres, devstack.valkey).
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 import psycopg
 import redis
 
+from contracts import keyspace
 from devstack.child import DevstackError
 from devstack.environment import ROOT
 
@@ -71,3 +73,13 @@ def check_redis(url: str) -> None:
         raise DevstackError("REDIS_URL must be a URL that starts with redis:// or rediss://") from None
     except redis.RedisError as error:
         raise DevstackError(f"REDIS_URL cannot be used: {str(error).splitlines()[0]}; {cure}") from None
+
+
+def a_worker_takes_jobs(url: str, since_at: float) -> bool:
+    """Whether a job worker that was started after `since_at` (wall time) has said in Redis that it lives."""
+    with redis.Redis.from_url(url, socket_connect_timeout=5, socket_timeout=5) as client:
+        try:
+            entries: list[bytes] = client.hvals(keyspace.WORKERS)
+        except redis.RedisError:
+            return False
+    return any(json.loads(entry)["started_at"] >= since_at for entry in entries)

@@ -2,8 +2,9 @@
 
 In:    devstack.environment, the Procfile.
 Out:   a running demo, `.devstack/demo.json`, exit status 0 after Ctrl-C or SIGTERM and 1 when it could not start.
-Laws:  1. Ready means ready: a request has gone through the edge to the origin. 2. Whatever fails, every process that
-       was started is ended, and the last line says why. 3. One demo per folder. 4. No terminal is needed.
+Laws:  1. Ready means ready: a request has gone through the edge to the origin, and the worker takes jobs. 2. Whatever
+       fails, every process that was started is ended, and the last line says why. 3. One demo per folder. 4. No
+       terminal is needed.
 Not here: settings (environment), single processes (processes), what is seeded (seed).
 """
 
@@ -26,7 +27,7 @@ from typing import IO
 import requests
 
 from devstack import environment, seed
-from devstack.checks import check_database, check_redis, check_settings, schema_is_newest
+from devstack.checks import a_worker_takes_jobs, check_database, check_redis, check_settings, schema_is_newest
 from devstack.child import DevstackError, last_lines, lock, require_port
 from devstack.environment import PORTS, ROOT, Demo
 from devstack.postgres import Postgres
@@ -60,6 +61,7 @@ class Launcher:
         self._lock = lock(self._demo.folder / "lock", f"the demo of {self._demo.folder.parent}")
         self._require_ports()
         commands = read_procfile(ROOT / "Procfile")
+        began_at = time.time()
         self._start_stores()
         check_settings(self._demo.environ)
         ports, python = self._demo.ports, f"exec '{sys.executable}' -m"
@@ -80,6 +82,8 @@ class Launcher:
         seed.seed(self._local("PORT"), self._demo.clerk_url, self._demo.origin_url)
         self._wait_for("edge", f"{self._local('EDGE_METRICS_PORT')}/metrics", expected=_ANY_ANSWER)
         self._wait_for("edge", f"{self._local('EDGE_PORT')}/api/public/posts", host=self._demo.edge_host)
+        if "worker" in commands:
+            self._wait_for_worker(began_at)
         self._write_record()
 
     def _local(self, port: str) -> str:
@@ -155,6 +159,16 @@ class Launcher:
         raise DevstackError(
             f"{name} was not ready within {READY_S:.0f} s ({url}: {seen}): {last_lines(log)} (log: {log})"
         )
+
+    def _wait_for_worker(self, began_at: float) -> None:
+        """It has no port of its own: it says in Redis that it lives."""
+        deadline_mono = time.monotonic() + READY_S
+        while not a_worker_takes_jobs(self._demo.environ["REDIS_URL"], began_at):
+            self._require_living()
+            if time.monotonic() > deadline_mono:
+                log = self._demo.logs / "worker.log"
+                raise DevstackError(f"worker was not ready within {READY_S:.0f} s: {last_lines(log)} (log: {log})")
+            time.sleep(0.05)
 
     def _require_living(self) -> None:
         for process in self._processes:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page
+from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 from devstack.postgres import Postgres
 from devstack.valkey import Valkey
@@ -65,6 +66,15 @@ class Visitor:
         self.page.click(f'[data-person="{person}"]')
         self.page.wait_for_url(re.compile("/t/|/welcome"))
         return self.page
+
+    def has_focus(self, selector: str) -> bool:
+        """Whether the focus comes to rest there: it moves a moment after the page has changed."""
+        script = "(selector) => document.activeElement?.matches(selector)"
+        try:
+            self.page.wait_for_function(script, arg=selector, timeout=5_000)
+        except PlaywrightTimeout:
+            return False
+        return True
 
     def toast(self) -> str:
         return self.page.locator("[data-toast]").last.inner_text()

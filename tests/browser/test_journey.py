@@ -92,7 +92,7 @@ def test_a_key_is_revoked_only_by_typing_its_name(visit: Visit, stack: Stack) ->
     page.fill("#typed_name", "something else")
     page.click("dialog >> button:has-text('Revoke key')")
     page.wait_for_selector("#typed_name-error")
-    assert page.evaluate("document.activeElement.id") == "typed_name"
+    assert alice.has_focus("#typed_name")
     page.fill("#typed_name", "to-be-revoked")
     page.click("dialog >> button:has-text('Revoke key')")
     page.wait_for_selector("[data-toast]")
@@ -111,6 +111,7 @@ def test_an_origin_in_use_is_not_deleted_and_the_dialog_names_its_routes(visit: 
     assert alice.page.locator("dialog >> button:has-text('Delete origin')").count() == 0
     alice.page.keyboard.press("Escape")
     assert alice.page.locator("dialog[open]").count() == 0
+    assert alice.has_focus("main .actions > *")
     assert "Delete" in alice.page.evaluate("document.activeElement.innerText")
 
 
@@ -122,7 +123,7 @@ def test_a_route_is_switched_off_in_place_and_the_edge_obeys(visit: Visit, stack
     switch.click()
     alice.page.wait_for_selector("[role=switch][aria-checked=false]")
     assert "Route /switch/* is off" in alice.toast()
-    assert alice.page.evaluate("document.activeElement.getAttribute('role')") == "switch"
+    assert alice.has_focus("[role=switch]")
     port = stack.demo.ports["EDGE_PORT"]
     answer = requests.get(
         f"http://127.0.0.1:{port}/switch/posts/1", headers={"Host": f"demo.localhost:{port}"}, timeout=10
@@ -140,13 +141,13 @@ def test_wrong_fields_come_back_with_messages_and_the_first_has_the_focus(visit:
     page.click("button:has-text('Create origin')")
     page.wait_for_selector("#timeout_seconds-error")
     assert page.inner_text("#timeout_seconds-error") == "Must be a number"
-    assert page.evaluate("document.activeElement.id") == "timeout_seconds"
+    assert alice.has_focus("#timeout_seconds")
     page.fill("#timeout_seconds", "30")
     page.click("button:has-text('Create origin')")
     page.wait_for_selector("#url-error")
     assert "not allowed" in page.inner_text("#url-error")
     assert page.input_value("#name") == "wrong"
-    assert page.evaluate("document.activeElement.id") == "url"
+    assert alice.has_focus("#url")
 
 
 def test_two_editors_of_one_origin_do_not_overwrite_each_other(visit: Visit, stack: Stack) -> None:

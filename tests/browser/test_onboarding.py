@@ -16,7 +16,7 @@ def test_a_subdomain_that_cannot_be_had_is_refused_by_name(visit: Visit, subdoma
     charlie.page.click("button:has-text('Create gateway')")
     charlie.page.wait_for_selector("#subdomain-error")
     assert charlie.page.input_value("#name") == "Charlie Labs"
-    assert charlie.page.evaluate("document.activeElement.id") == "subdomain"
+    assert charlie.has_focus("#subdomain")
 
 
 def test_charlie_creates_a_gateway_and_is_told_what_to_do_next(visit: Visit) -> None:
