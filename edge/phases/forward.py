@@ -118,28 +118,13 @@ def request(
     if head.method == b"OPTIONS" and (hops := forwarded.hops_left(section)) is not None:
         drop |= _HOPS
         extra += b"Max-Forwards: %d\r\n" % (hops - 1)
+    host = asked_host if route.preserve_host else target.authority
+    raw = writer.request_head(head.method, path, host, headers.request_lines(section, drop), extra, length)
+    origin = route.origin
     return UpstreamRequest(
-        tenant.id,
-        target.id,
-        target.url,
-        head.method,
-        writer.request_head(
-            head.method,
-            path,
-            asked_host if route.preserve_host else target.authority,
-            headers.request_lines(section, drop),
-            extra,
-            length,
-        ),
-        body,
-        route.origin.connect_timeout_s,
-        route.origin.timeout_s,
-        route.origin.idle_timeout_s,
-        fresh,
-        isinstance(body, Upload) and body.waits,
-        takes_trailers,
-        exchange.interim,
-    )
+        tenant.id, target.id, target.url, head.method, raw, body, origin.connect_timeout_s, origin.timeout_s,
+        origin.idle_timeout_s, fresh, isinstance(body, Upload) and body.waits, takes_trailers, exchange.interim,
+    )  # fmt: skip
 
 
 def _takes_trailers(exchange: Exchange) -> bool:
