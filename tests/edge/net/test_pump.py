@@ -11,7 +11,7 @@ import time
 import pytest
 
 from tests.edge.fakes import a_bucket, a_cache, a_route
-from tests.edge.net.gateway import Client, WholeGateway, eventually
+from tests.edge.net.gateway import Answer, Client, WholeGateway, eventually
 from tests.origins import misbehaving as origins
 from tests.origins.misbehaving import Origin
 
@@ -75,6 +75,12 @@ def interims(client: Client) -> list[bytes]:
         heads.append(client.until(b"\r\n\r\n"))
 
 
+def final(client: Client) -> Answer:
+    """Read the final answer; nothing interim comes before it."""
+    assert interims(client) == []
+    return client.answer()
+
+
 # 100 (Continue)
 
 
@@ -93,12 +99,14 @@ def test_the_origin_lets_a_waiting_client_go_on_and_not_before():
         assert client.until(b"\r\n\r\n").startswith(b"HTTP/1.1 100 Continue\r\n")
         assert time.monotonic() >= scene[0]
         assert (b"\r\nExpect: 100-continue\r\n" in plays.heads[0], plays.bodies) == (True, [])
+        began = time.monotonic()
         client.send(b"abc")
-        assert (client.answer().body, plays.bodies) == (b"ok", [b"abc"])
+        assert (final(client).body, plays.bodies) == (b"ok", [b"abc"])
+        assert time.monotonic() - began < 0.8, "the origin's word is enough"
         client.send(put())
         assert client.until(b"\r\n\r\n").startswith(b"HTTP/1.1 100 ")
         client.send(b"abc")
-        assert client.answer().body == b"ok"
+        assert final(client).body == b"ok"
         assert origin.connections == 1
 
 
@@ -113,7 +121,7 @@ def test_a_chunked_upload_waits_too():
         client.send(put(b"Expect: 100-Continue\r\nTransfer-Encoding: chunked\r\n"))
         client.until(b"\r\n\r\n")
         client.send(b"3\r\nabc\r\n0\r\n\r\n")
-        assert (client.answer().body, plays.bodies) == (b"ok", [b"3\r\nabc\r\n0\r\n\r\n"])
+        assert (final(client).body, plays.bodies) == (b"ok", [b"3\r\nabc\r\n0\r\n\r\n"])
 
 
 def test_an_origin_that_refuses_is_believed_and_neither_connection_is_used_again():
@@ -121,7 +129,7 @@ def test_an_origin_that_refuses_is_believed_and_neither_connection_is_used_again
     plays = Plays(refuses)
     with Origin(plays) as origin, WholeGateway(origin.url) as gateway, gateway.client() as client:
         client.send(put())
-        answer = client.answer()
+        answer = final(client)
         assert (answer.status, answer.body, answer.field(b"Connection")) == (403, b"no", b"close")
         assert answer.head.startswith(b"HTTP/1.1 403")
         client.sock.shutdown(socket.SHUT_WR)
@@ -138,7 +146,7 @@ def test_a_silent_origin_is_not_waited_for_longer_than_a_second():
         assert client.until(b"\r\n\r\n") == CONTINUE
         assert 0.9 < time.monotonic() - began < 2.5
         client.send(b"abc")
-        assert (client.answer().body, plays.bodies) == (b"ok", [b"abc"])
+        assert (final(client).body, plays.bodies) == (b"ok", [b"abc"])
 
 
 def test_a_client_that_goes_on_by_itself_is_not_told_to():
@@ -148,7 +156,7 @@ def test_a_client_that_goes_on_by_itself_is_not_told_to():
         client.send(put())
         time.sleep(0.2)
         client.send(b"abc")
-        assert client.answer().head.startswith(b"HTTP/1.1 200")
+        assert final(client).head.startswith(b"HTTP/1.1 200")
         assert client.buffer == b""
 
 
@@ -159,10 +167,10 @@ def test_who_does_not_wait_has_nobody_wait():
         client.send(put() + b"ab")
         time.sleep(0.1)
         client.send(b"c")
-        assert client.answer().head.startswith(b"HTTP/1.1 200")
+        assert final(client).head.startswith(b"HTTP/1.1 200")
         assert time.monotonic() - began < 0.9
         client.send(put() + b"abc")
-        assert client.answer().status == 200
+        assert final(client).status == 200
         assert all(b"Expect" not in head for head in plays.heads)
 
 
@@ -193,13 +201,13 @@ def test_an_origin_seen_to_speak_http_1_0_is_not_asked_and_the_client_goes_on_at
     plays = Plays(old)
     with Origin(plays) as origin, WholeGateway(origin.url) as gateway, gateway.client() as client:
         client.send(GET)
-        assert client.answer().field(b"Via") == b"1.0 vantageedge"
+        assert final(client).field(b"Via") == b"1.0 vantageedge"
         began = time.monotonic()
         client.send(put())
         assert client.until(b"\r\n\r\n") == CONTINUE
         assert time.monotonic() - began < 0.9
         client.send(b"abc")
-        assert client.answer().body == b"ok"
+        assert final(client).body == b"ok"
         assert b"Expect" not in plays.heads[1]
         assert origin.connections == 1
 
@@ -236,7 +244,7 @@ def test_an_http_1_0_client_never_sees_an_interim_answer():
 def test_our_own_refusals_come_instead_of_the_100_and_nobody_is_asked(route, lines, status):
     with Origin(origins.silent) as origin, WholeGateway(origin.url, route) as gateway, gateway.client() as client:
         client.send(put(b"Expect: 100-continue\r\n" + lines))
-        answer = client.answer()
+        answer = final(client)
         assert answer.head.startswith(b"HTTP/1.1 %d " % status)
         assert answer.field(b"Connection") == b"close"
         client.sock.shutdown(socket.SHUT_WR)
@@ -247,7 +255,7 @@ def test_our_own_refusals_come_instead_of_the_100_and_nobody_is_asked(route, lin
 def test_another_expectation_is_417():
     with Origin(origins.silent) as origin, WholeGateway(origin.url) as gateway, gateway.client() as client:
         client.send(put(b"Expect: 200-ok\r\nContent-Length: 3\r\n"))
-        assert client.answer().status == 417
+        assert final(client).status == 417
 
 
 def test_a_kept_connection_that_closes_before_any_word_is_replaced_as_nothing_of_the_body_is_gone():
@@ -260,11 +268,11 @@ def test_a_kept_connection_that_closes_before_any_word_is_replaced_as_nothing_of
     plays = Plays(first_only, goes_on)
     with Origin(plays) as origin, WholeGateway(origin.url) as gateway, gateway.client() as client:
         client.send(GET)
-        client.answer()
+        final(client)
         client.send(put())
         client.until(b"\r\n\r\n")
         client.send(b"abc")
-        assert (client.answer().body, plays.bodies, origin.connections) == (b"ok", [b"abc"], 2)
+        assert (final(client).body, plays.bodies, origin.connections) == (b"ok", [b"abc"], 2)
         eventually(lambda: gateway.records[-1].attempts == 2)
 
 
@@ -351,12 +359,15 @@ def test_an_interim_answer_while_the_origin_takes_nothing_costs_no_octet_of_the_
 def test_a_final_answer_ends_an_upload_though_an_interim_one_came_before():
     """The origin takes nothing more: only its own word, taken where nothing can wait, ends the pump."""
 
+    said = []
+
     def hint_then_413(plays, sock):
         time.sleep(0.3)
         sock.sendall(b"HTTP/1.1 102 Processing\r\n\r\n")
         time.sleep(0.3)
+        said.append(time.monotonic())
         sock.sendall(b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\n\r\nbig")
-        time.sleep(1)
+        time.sleep(2)
         return False
 
     route = a_route("/*", body_bytes_max=100_000_000)
@@ -371,6 +382,7 @@ def test_a_final_answer_ends_an_upload_though_an_interim_one_came_before():
         client.sock.settimeout(5)
         heads = interims(client)
         answer = client.answer()
+        assert time.monotonic() - said[0] < 1.2
         assert (len(heads), answer.status, answer.body, answer.field(b"Connection")) == (1, 413, b"big", b"close")
         eventually(lambda: gateway.upstream.connections == 0)
 
