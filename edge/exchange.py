@@ -9,11 +9,11 @@ Not here: deciding (phases), order (pipeline).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
-from edge.http.messages import Body, Reply, RequestHead
+from edge.http.messages import ClientBody, Reply, RequestHead, ResponseHead
 
 if TYPE_CHECKING:
     from edge.errors import GatewayError
@@ -37,19 +37,20 @@ class Principal:
 class Exchange:
     __slots__ = (
         "attempts", "body", "bytes_in", "bytes_out", "cache_key", "cache_reason", "cache_result", "cache_status",
-        "client_gone", "client_ip", "consumed", "error", "finished_mono", "head", "match", "origin", "path",
+        "client_gone", "client_ip", "consumed", "error", "finished_mono", "head", "interim", "match", "origin", "path",
         "principal", "received_at", "received_mono", "reply", "request_id", "route", "scheme", "started_reply",
         "target", "tenant", "upstream_first_mono", "upstream_last_mono", "upstream_start_mono", "verdicts",
         "writing",
     )  # fmt: skip
 
     def __init__(
-        self, head: RequestHead, body: bytes | Body | None, client_ip: str, scheme: bytes, request_id: bytes,
+        self, head: RequestHead, body: bytes | ClientBody | None, client_ip: str, scheme: bytes, request_id: bytes,
         received_at: float, received_mono: float,
     ) -> None:  # fmt: skip
-        # from the downstream connection
+        # from the downstream connection; interim: passes an interim answer on, None where the client knows none
         self.head = head
         self.body = body
+        self.interim: Callable[[ResponseHead], None] | None = None
         self.client_ip = client_ip
         self.scheme = scheme
         self.request_id = request_id

@@ -101,6 +101,9 @@ def _body(request: Described) -> _Announced | None:
 class _Announced:
     """A body of which only the length is known: nobody reads it."""
 
+    trailers = b""
+    waits = False
+
     def __init__(self, length: int) -> None:
         self.length: int | None = length
 

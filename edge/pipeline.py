@@ -16,7 +16,7 @@ from collections.abc import Callable
 from edge.errors import ClientGone, GatewayError, Retry
 from edge.exchange import Exchange
 from edge.http.messages import Reply
-from edge.phases import auth, balance, cache, forward, ratelimit, reply, route, tenant
+from edge.phases import auth, balance, cache, forward, options, ratelimit, reply, route, tenant
 from edge.ports import Ports, UpstreamResponse
 from edge.snapshot import Route, Tenant
 
@@ -64,7 +64,7 @@ class Pipeline:
         self._bulkhead.enter(owner)
         try:
             made = exchange.reply = self._answer(exchange, owner)
-            reply.finish(exchange, made, reply.VIA + self._lines(exchange), self._mono())
+            reply.finish(exchange, made, self._lines(exchange), self._mono())
             exchange.writing = True
             write(made)
         finally:
@@ -72,20 +72,27 @@ class Pipeline:
 
     def _answer(self, exchange: Exchange, owner: Tenant) -> Reply:
         ports = self._ports
+        method = exchange.head.method
+        if method == b"OPTIONS" and exchange.head.path == b"*":
+            return options.of_the_server(exchange)
         chosen = route.match(exchange, owner)
         if chosen.auth_mode != "public":
             principal = self._authenticator.authenticate(exchange, owner, chosen)
-            auth.authorise(principal, exchange.head.method, owner, chosen)
+            auth.authorise(principal, method, owner, chosen)
         if chosen.policies:
             ratelimit.admit(exchange, chosen, ports.counters)
+        if method == b"OPTIONS":
+            answered = options.last_hop(exchange, owner)
+            if answered is not None:
+                return answered
         plan = chosen.cache
         if plan is None:
-            return forward.reply(chosen, self._send(exchange, owner, chosen))
+            return forward.reply(exchange, chosen, self._send(exchange, owner, chosen))
         stored = cache.lookup(exchange, chosen, plan, ports.cache)
         if stored is not None:
             return stored
         response = self._send(exchange, owner, chosen)
-        made = forward.reply(chosen, response)
+        made = forward.reply(exchange, chosen, response)
         exchange.reply = made
         cache.store(exchange, plan, response, made, ports.cache)
         return made

@@ -9,7 +9,7 @@ Not here: adapters (edge.net, edge.store, edge.telemetry).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -162,6 +162,12 @@ class UpstreamRequest:
     idle_timeout_s: float
     fresh: bool = False
     """Open a new connection: a kept one just turned out to be closed."""
+    expects: bool = False
+    """The client waits for 100 (Continue): let the origin decide before the body's first read."""
+    trailers: bool = False
+    """The client takes trailers: a body that has some is given as a Body, however short it is."""
+    interim: Callable[[ResponseHead], None] | None = None
+    """Called with each interim answer (1xx) before `send` returns; None: they are dropped."""
 
 
 @dataclass(slots=True)
@@ -176,7 +182,7 @@ class UpstreamResponse:
 
 class Upstream(Protocol):
     def send(self, request: UpstreamRequest) -> UpstreamResponse:
-        """Send one attempt and give the final response's head (1xx skipped). Blocks.
+        """Send one attempt and give the final response's head. Blocks.
 
         Raises GatewayError with source UPSTREAM and a truthful `retry`, or ClientGone when the client's upload ends.
         """

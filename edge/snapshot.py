@@ -25,7 +25,8 @@ PATHS_MAX: Final = 2_048
 """Raw paths a tenant's version remembers; beyond it the memory starts over."""
 PATH_BYTES_REMEMBERED_MAX: Final = 512
 
-_METHODS: Final = frozenset(method.encode("ascii") for method in bounds.METHODS)
+METHODS: Final = tuple(method.encode("ascii") for method in bounds.METHODS)
+_METHODS: Final = frozenset(METHODS)
 # Ours on every answer; an origin's copy would be a second, different one.
 _OURS: Final = frozenset({b"x-request-id"})
 _OURS_LIMITED: Final = frozenset({
@@ -190,9 +191,9 @@ class Resolved:
 
     @property
     def methods(self) -> tuple[bytes, ...]:
-        """For Allow (RFC 9110 section 10.2.1); asked only when no route allows the method, so each names its own."""
-        allowed = frozenset[bytes]().union(*(route.methods or () for route in self.routes))
-        return tuple(method for method in (m.encode("ascii") for m in bounds.METHODS) if method in allowed)
+        """For Allow (RFC 9110 section 10.2.1): what some route of the path allows; one that names none allows all."""
+        allowed = frozenset[bytes]().union(*(route.methods or METHODS for route in self.routes))
+        return tuple(method for method in METHODS if method in allowed)
 
 
 class _Node:

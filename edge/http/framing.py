@@ -2,9 +2,11 @@
 
 In:    bytes as they arrive.
 Out:   the body's octets, and what came behind it.
-Laws:  1. The same bytes give the same body however they were cut. 2. A decoder holds at most one incomplete line. 3.
-       Chunk extensions are checked, bounded and ignored; trailers are checked, bounded and dropped.
-Not here: which decoder a message gets (the parser decided the framing), whose fault an error is (edge.net knows).
+Laws:  1. The same bytes give the same body however they were cut. 2. A decoder holds at most one incomplete line and
+       a bounded trailer section. 3. Chunk extensions are checked, bounded and ignored: they are of one hop (RFC 9112
+       section 7.1.1). Trailers are checked and bounded.
+Not here: which decoder a message gets (the parser decided the framing), whose fault an error is (edge.net knows),
+          which trailers may pass on (headers).
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ class Decoder(Protocol):
     done: bool
     leftover: bytes
     """What came behind the body; only meaningful when done."""
+    trailers: bytes
+    """The trailer section's lines as they came, each ended by CRLF; only meaningful when done."""
 
     def feed(self, octets: bytes) -> bytes:
         """Give the body's octets among these, b"" when there are none. Raises FramingError."""
@@ -39,6 +43,7 @@ class Decoder(Protocol):
 
 class LengthDecoder:
     __slots__ = ("done", "leftover", "remaining")
+    trailers = b""
 
     def __init__(self, length: int) -> None:
         self.remaining = length
@@ -65,6 +70,7 @@ class UntilCloseDecoder:
     """A response body of unknown length (RFC 9112 section 6.3, rule 8)."""
 
     __slots__ = ("done", "leftover")
+    trailers = b""
 
     def __init__(self) -> None:
         self.done = False
@@ -80,7 +86,7 @@ class UntilCloseDecoder:
 class ChunkedDecoder:
     """Chunks to octets. Complexity: linear in the bytes fed, whatever the chunk sizes."""
 
-    __slots__ = ("_extension_bytes", "_remaining", "_rest", "_state", "_trailer_bytes", "done", "leftover")
+    __slots__ = ("_extension_bytes", "_remaining", "_rest", "_state", "done", "leftover", "trailers")
 
     def __init__(self) -> None:
         self.done = False
@@ -88,7 +94,7 @@ class ChunkedDecoder:
         self._rest = b""
         self._remaining = 0
         self._extension_bytes = 0
-        self._trailer_bytes = 0
+        self.trailers = b""
         self._state = ChunkedDecoder._size
 
     def feed(self, octets: bytes) -> bytes:
@@ -154,8 +160,9 @@ class ChunkedDecoder:
         if end == at:
             self._state = ChunkedDecoder._end
             return end + 2
-        self._trailer_bytes += end - at
-        if self._trailer_bytes > _TRAILER_BYTES_MAX or not parse_trailers(buffer[at : end + 2]):
+        line = buffer[at : end + 2]
+        self.trailers += line
+        if len(self.trailers) > _TRAILER_BYTES_MAX or not parse_trailers(line):
             raise FramingError("the trailer section is malformed or too large")
         return end + 2
 
@@ -173,6 +180,11 @@ class ChunkedDecoder:
         if BAD_OCTET.search(buffer, at, end + 2):
             raise FramingError("a line has a bare line end or a control character")
         return end
+
+
+def last_chunk(trailers: bytes) -> bytes:
+    """Encode the end of a chunked body. `trailers`: lines each ended by CRLF."""
+    return b"0\r\n%b\r\n" % trailers if trailers else LAST_CHUNK
 
 
 def chunk(octets: bytes) -> bytes:

@@ -1,12 +1,12 @@
 """Which fields of a message go on to the next hop, as bytes ready to send.
 
-In:    a FieldSection; names a caller wants left out.
-Out:   header lines each ended by CRLF, remembered in the section, so an equal block is filtered once.
+In:    a FieldSection; names a caller wants left out; the lines of a trailer section.
+Out:   header lines each ended by CRLF, remembered in the section, so an equal block is filtered once; trailer lines.
 Laws:  1. Hop-by-hop fields and those that Connection nominates never pass (RFC 9110 section 7.6.1), in both
        directions. 2. Connection cannot nominate what the message or the gateway depends on. 3. Framing
        (Content-Length, Transfer-Encoding) never passes: who sends a message frames it. 4. Lines are written anew from
        name and value, never copied. 5. A client cannot speak in the gateway's own fields (Forwarded family,
-       X-Vantage-*).
+       X-Vantage-*). 6. What had to be known before the body does not pass behind it (RFC 9110 section 6.5.1).
 Not here: fields we add (forwarded, writer, phases.forward, phases.reply).
 """
 
@@ -14,7 +14,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from edge.http.fields import tokens
+from edge.http.fields import members, tokens
+from edge.http.grammar import FIELD_LINE
 from edge.http.messages import FieldSection
 
 _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
@@ -22,8 +23,8 @@ HOP_BY_HOP: Final = _FRAMING | {
     b"connection", b"http2-settings", b"keep-alive", b"proxy-authenticate", b"proxy-authorization",
     b"proxy-connection", b"te", b"trailer", b"upgrade",
 }  # fmt: skip
-# What is said anew on each hop: the target's host, 100-continue (answered by us), who came through whom. And what would
-# have a framework route by another path than the one we matched.
+# What is said anew on each hop: the target's host, 100-continue (where the client still waits), who came through whom.
+# And what would have a framework route by another path than the one we matched.
 _REWRITTEN: Final = frozenset({
     b"expect", b"forwarded", b"host", b"x-original-url", b"x-real-ip", b"x-rewrite-url",
 })  # fmt: skip
@@ -36,6 +37,22 @@ ESSENTIAL: Final = frozenset({
     b"if-unmodified-since", b"last-modified", b"location", b"max-forwards", b"origin", b"range", b"set-cookie", b"vary",
     b"via", b"www-authenticate", b"x-api-key", b"x-request-id",
 })  # fmt: skip
+TE_LINES: Final = b"TE: trailers\r\nConnection: TE\r\n"
+"""RFC 9110 section 10.1.4: a sender of TE MUST also send a "TE" connection option."""
+# RFC 9110 section 6.5.1: framing, routing, authentication, request modifiers, response controls and content format are
+# of no use behind the body, and of harm where a recipient merges them into the header section. ETag may be a trailer
+# (section 8.8.3).
+_NEVER_BEHIND: Final = (HOP_BY_HOP | _REWRITTEN | ESSENTIAL | {
+    b"allow", b"alt-svc", b"clear-site-data", b"content-disposition", b"content-language", b"content-location",
+    b"content-security-policy", b"content-security-policy-report-only", b"cookie2", b"early-data", b"from", b"pragma",
+    b"referer", b"refresh", b"retry-after", b"set-cookie2", b"strict-transport-security", b"user-agent", b"warning",
+    b"x-content-type-options", b"x-frame-options", b"x-http-method", b"x-http-method-override", b"x-method-override",
+    # ours on answers
+    b"cache-status", b"ratelimit", b"ratelimit-policy", b"x-cache",
+}) - {b"etag"}  # fmt: skip
+_NEVER_BEHIND_PREFIXES: Final = (
+    *_OWN_PREFIXES, b"accept-", b"access-control-", b"if-", b"proxy-", b"sec-", b"x-accel-", b"x-ratelimit-",
+)  # fmt: skip
 
 
 def request_lines(section: FieldSection, drop: frozenset[bytes]) -> bytes:
@@ -61,6 +78,41 @@ def response_lines(section: FieldSection, drop: frozenset[bytes]) -> bytes:
         date = b"Date: %b\r\n" % dates[0] if dates else b""
         lines = section.derived[key] = date + _lines(section, dropped, own=())
     return lines
+
+
+def wants_trailers(section: FieldSection) -> bool:
+    """Whether TE says that trailers are welcome (RFC 9110 section 10.1.4)."""
+    values = section.index.get(b"te")
+    return values is not None and b"trailers" in tokens(b",".join(values))
+
+
+def trailer_line(section: FieldSection) -> bytes:
+    """Give the Trailer line that goes on: what is announced and may pass, b"" where that is nothing."""
+    dropped = nominated(section)
+    names = [name for name in members(b",".join(section.index.get(b"trailer", ()))) if _may_follow(name, dropped)]
+    return b"Trailer: %b\r\n" % b", ".join(names) if names else b""
+
+
+def trailers(section: FieldSection, raw: bytes) -> bytes:
+    """Give the lines of a trailer section that pass on. `raw`: its validated lines, each ended by CRLF; `section`: of
+    the head before it, whose Connection may nominate some.
+    """
+    if not raw:
+        return b""
+    dropped = nominated(section)
+    return b"".join([
+        b"%b: %b\r\n" % (name, value.rstrip(b" \t"))
+        for name, value in FIELD_LINE.findall(raw)
+        if _may_follow(name, dropped)
+    ])  # fmt: skip
+
+
+def _may_follow(name: bytes, dropped: frozenset[bytes]) -> bool:
+    """Names with "_" may not: who merges trailers into the header section may take them for their look-alikes."""
+    lower = name.lower()
+    if b"_" in lower:
+        return False
+    return lower not in _NEVER_BEHIND and lower not in dropped and not lower.startswith(_NEVER_BEHIND_PREFIXES)
 
 
 def nominated(section: FieldSection) -> frozenset[bytes]:

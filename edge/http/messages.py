@@ -117,11 +117,23 @@ class Body(Protocol):
     length: int | None
     """Octets in all, None when not known beforehand."""
 
+    @property
+    def trailers(self) -> bytes:
+        """Lines each ended by CRLF that came behind the body and may pass on; known once `read` gave b""."""
+
     def read(self) -> bytes:
         """Give the next piece, b"" at the end. Blocks on the socket. Raises GatewayError or ClientGone."""
 
     def close(self) -> None:
         """Give up or clean up; called exactly once by whoever consumes it, at the end or before. Never raises."""
+
+
+class ClientBody(Body, Protocol):
+    """A request's body. The first read lets a client that waits go on."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether the client waits for 100 (Continue) before it sends the first octet."""
 
 
 class Reply:

@@ -207,7 +207,7 @@ def _response_head(raw: bytes, request_method: bytes) -> ResponseHead:
 
 
 def parse_trailers(block: bytes) -> bool:
-    """Whether the lines of a trailer section (without the empty line) are valid; they are dropped anyway."""
+    """Whether the lines of a trailer section (without the empty line) are valid."""
     return len(FIELD_LINE.findall(block)) == block.count(b"\n") and not _ends_inside(block)
 
 

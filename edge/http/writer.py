@@ -18,6 +18,7 @@ CHUNKED_LINE: Final = b"Transfer-Encoding: chunked\r\n"
 CLOSE_LINE: Final = b"Connection: close\r\n"
 KEEP_ALIVE_LINE: Final = b"Connection: keep-alive\r\n"
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+EXPECT_LINE: Final = b"Expect: 100-continue\r\n"
 
 _STATUS_LINES: dict[tuple[int, bytes], bytes] = {}
 _STATUS_LINES_MAX: Final = 1024
@@ -65,6 +66,11 @@ def response_head(reply: Reply, framing: bytes, connection: bytes, date_line: by
     if reply.extra:
         return b"".join((line, lines, *reply.extra, date_line, framing, connection, b"\r\n"))
     return b"".join((line, lines, date_line, framing, connection, b"\r\n"))
+
+
+def interim_head(status: int, reason: bytes, lines: bytes) -> bytes:
+    """Compose an interim answer (1xx): it has neither framing nor body (RFC 9110 section 15.2)."""
+    return b"%b%b\r\n" % (status_line(status, reason), lines)
 
 
 def has_date(lines: bytes) -> bool:

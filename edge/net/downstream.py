@@ -6,8 +6,9 @@ Laws:  1. One read and one write per message where it fits. 2. Pipelined request
        is not looked at before the last reply is out. 3. A body is never held: it goes through in pieces, and a side
        that does not read stops the other. 4. A client that closes while it is served is noticed at once and what was
        begun for it is abandoned; half-closed counts as closed. 5. What cannot be told apart from the next request (an
-       unread body, a broken one) ends the connection. 6. A crash ends this connection only.
-Not here: what to answer (pipeline), accepting and ceilings (listener).
+       unread body, a broken one) ends the connection. 6. A crash ends this connection only. 7. Interim answers go to
+       HTTP/1.1 clients only, and never behind the beginning of the final one.
+Not here: what to answer (pipeline), request bodies (request_body), accepting and ceilings (listener).
 """
 
 from __future__ import annotations
@@ -21,75 +22,25 @@ import gevent
 from greenlet import getcurrent
 
 from edge.errors import ClientGone, GatewayError, Source
-from edge.exchange import Exchange
-from edge.http.framing import LAST_CHUNK, ChunkedDecoder, FramingError, LengthDecoder, chunk
-from edge.http.messages import Body, Reply, RequestHead
+from edge.exchange import NOTHING, Exchange
+from edge.http import headers
+from edge.http.forwarded import via
+from edge.http.framing import LAST_CHUNK, ChunkedDecoder, FramingError, chunk, last_chunk
+from edge.http.messages import ClientBody, Reply, RequestHead, ResponseHead
 from edge.http.parser import parse_request_head
-from edge.http.writer import CLOSE_LINE, CONTINUE, KEEP_ALIVE_LINE, framing_line, response_head
+from edge.http.writer import CLOSE_LINE, CONTINUE, KEEP_ALIVE_LINE, framing_line, interim_head, response_head
+from edge.net.request_body import RequestBody
 from edge.net.wire import TimedOut, Wire, interrupt
 
 if TYPE_CHECKING:
     from edge.net.listener import Listener
 
 _log: Final = logging.getLogger(__name__)
-_DRAIN_BYTES_MAX: Final = 65_536
-"""An unread body this small is read and thrown away, so that the connection can be kept."""
 _PIPELINED_TURN: Final = 16
 """So many pipelined requests are answered before other connections get a turn."""
 _LINGER_BYTES_MAX: Final = 1_048_576
 _LINGER_S: Final = 2.0
 _RESET: Final = struct.pack("ii", 1, 0)
-
-
-class RequestBody:
-    """What a client still sends. The first read answers Expect: 100-continue (RFC 9110 section 10.1.1)."""
-
-    __slots__ = ("_continue_due", "_decoder", "_downstream", "_first", "length")
-
-    def __init__(self, downstream: Downstream, head: RequestHead, first: bytes) -> None:
-        self.length = head.content_length
-        self._downstream = downstream
-        self._decoder = ChunkedDecoder() if head.chunked else LengthDecoder(head.content_length or 0)
-        self._first = first
-        self._continue_due = head.expects_continue and not first
-
-    @property
-    def done(self) -> bool:
-        return self._decoder.done and not self._first
-
-    @property
-    def small(self) -> bool:
-        """Whether the rest is worth reading for nothing."""
-        decoder = self._decoder
-        return isinstance(decoder, LengthDecoder) and decoder.remaining <= _DRAIN_BYTES_MAX and not self._continue_due
-
-    def read(self) -> bytes:
-        decoder = self._decoder
-        while not decoder.done or self._first:
-            octets, self._first = self._first, b""
-            if not octets:
-                octets = self._arrived()
-            try:
-                piece = decoder.feed(octets)
-            except FramingError as error:
-                raise GatewayError(
-                    "request-malformed", "The request body is malformed.", internal=str(error),
-                    source=Source.DOWNSTREAM, close=True,
-                ) from error  # fmt: skip
-            if decoder.done:
-                self._downstream.after_body(decoder.leftover)
-            if piece:
-                return piece
-        return b""
-
-    def _arrived(self) -> bytes:
-        if self._continue_due:
-            self._continue_due = False
-            self._downstream.send_continue()
-        return self._downstream.body_octets()
-
-    def close(self) -> None:
-        """Nothing to give back: the downstream looks itself whether the body was read to its end."""
 
 
 class Downstream:
@@ -188,13 +139,15 @@ class Downstream:
 
     def _serve(self, head: RequestHead) -> None:
         listener = self._listener
-        body: bytes | Body | None = None
+        body: bytes | ClientBody | None = None
         if head.content_length != 0:  # None: chunked
             body = self._begin_body(head)
         exchange = self._exchange = Exchange(
             head, body, self.client_ip, listener.scheme, listener.identifiers.request_id(), listener.clock.wall(),
             listener.clock.mono(),
         )  # fmt: skip
+        if head.version == 11:  # RFC 9110 section 15.2: "a server MUST NOT send a 1xx response to an HTTP/1.0 client"
+            exchange.interim = self.send_interim
         exchange.bytes_in = len(head.target) + len(head.section.raw) + (len(body) if isinstance(body, bytes) else 0)
         try:
             listener.pipeline.serve(exchange, self.write_reply)
@@ -225,7 +178,7 @@ class Downstream:
             octets = decoder.feed(buffer)
         except FramingError:
             return body  # whoever reads it meets the error
-        if not decoder.done:
+        if not decoder.done or headers.trailers(body.section, decoder.trailers):
             return body
         self._body = None
         self._buffer = decoder.leftover
@@ -253,10 +206,23 @@ class Downstream:
         """Take what came behind the body: the beginning of the next request."""
         self._buffer = octets
 
-    def send_continue(self) -> None:
+    def send_continue(self) -> bool:
+        """Let a client go on with its body, unless it did so by itself. Raises ClientGone."""
         exchange = self._exchange
-        if exchange is not None and not exchange.started_reply:
-            self._send(CONTINUE)
+        if exchange is None or exchange.started_reply or self._wire.peek():
+            return False
+        self._send(CONTINUE)
+        return True
+
+    def send_interim(self, head: ResponseHead) -> None:
+        """Pass an origin's interim answer on; 100 (Continue) lets a client that waits go on. Raises ClientGone."""
+        body = self._body
+        if head.status == 100 and body is not None:
+            if body.told:  # by us: the origin's word comes too late
+                return
+            body.told, body.waits = True, False
+        lines = headers.response_lines(head.section, NOTHING) + via(head.version)
+        self._send(interim_head(head.status, head.reason, lines))
 
     def _finish_body(self, body: RequestBody) -> None:
         """After the reply: read the little that is left of a body, or end the connection (RFC 9112 section 9.3)."""
@@ -314,8 +280,9 @@ class Downstream:
                 self._send(octets)
                 exchange.bytes_out += len(octets)
             if chunked:
-                self._send(LAST_CHUNK)
-                exchange.bytes_out += len(LAST_CHUNK)
+                octets = last_chunk(body.trailers)
+                self._send(octets)
+                exchange.bytes_out += len(octets)
         finally:
             body.close()
 

@@ -96,6 +96,15 @@ class TlsWire(Wire):
         self._incoming.write(octets)
         return self._look()
 
+    def take(self) -> bytes | None:
+        seen = self.peek()
+        if not seen:
+            return seen
+        octets = self.recv()
+        while len(octets) < READ_BYTES and self.holds_octets and self.peek():  # records that came together
+            octets += self.recv()
+        return octets
+
     def _look(self) -> bytes | None:
         try:
             self._ahead = self._tls.read(READ_BYTES)

@@ -6,45 +6,42 @@ Laws:  1. Head and small body leave in one write. 2. A connection is used again 
        exchange behind which nothing else came; anything else closes it. 3. Connections are never shared between
        tenants: an origin that desynchronises one can only hurt its own tenant. 4. An idle connection that its origin
        closes is thrown away when it happens; for a request that must not be sent twice it is looked at once more
-       before use. 5. While an upload is pumped, an early answer ends the pumping, wherever it waits. 6. 1xx are
-       skipped; 101 was never asked for.
+       before use. 5. Interim answers (1xx) pass on as they come, in bounded number, and buy the origin no time; 101
+       was never asked for. 6. Connection and target know what the origin speaks: one seen to speak HTTP/1.0 is not
+       asked for interim answers.
 Not here: choosing targets and retrying (pipeline), the books (pool), names (address), opening a connection
-          (connecting).
+          (connecting), bodies (pump, reply_body), what failures are called (failures).
 """
 
 from __future__ import annotations
 
 import ssl
 import time
-from typing import Any, Final, NoReturn
-
-from greenlet import getcurrent
+from typing import Final
 
 from contracts.addresses import IPNetwork
-from edge.errors import GatewayError, Retry, Source
-from edge.http.framing import LAST_CHUNK, ChunkedDecoder, Decoder, FramingError, LengthDecoder, UntilCloseDecoder, chunk
+from edge.errors import GatewayError, Retry
+from edge.http.framing import ChunkedDecoder, Decoder, FramingError, LengthDecoder, UntilCloseDecoder
 from edge.http.messages import Body, ResponseHead
 from edge.http.parser import SectionMemo, parse_response_head
 from edge.net.address import Resolver
 from edge.net.connecting import Destination, connect
+from edge.net.failures import broken, lost, too_late
 from edge.net.pool import Books
+from edge.net.pump import Pump, pass_on
+from edge.net.reply_body import ReplyBody
 from edge.net.sweeper import Sweeper
-from edge.net.wire import TimedOut, Wire, interrupt
+from edge.net.wire import TimedOut, Wire
 from edge.ports import UpstreamRequest, UpstreamResponse
 from edge.settings import Limits
 
 _IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"})
-_INTERIM_MAX: Final = 16
-
-
-class _EarlyAnswer(BaseException):
-    """Thrown into a pump: the origin said something. Not an Exception, so that nobody between takes it for one."""
 
 
 class Target:
-    """What is known of one (tenant, URL): where it is and which connections lead there."""
+    """What is known of one (tenant, URL): where it is, which connections lead there, the `version` it spoke last."""
 
-    __slots__ = ("books", "destination", "used_mono")
+    __slots__ = ("books", "destination", "used_mono", "version")
 
     def __init__(self, destination: Destination, limits: Limits) -> None:
         self.destination = destination
@@ -52,18 +49,19 @@ class Target:
             limits.upstream_per_target_max, limits.upstream_idle_per_target_max, limits.upstream_idle_timeout_s
         )
         self.used_mono = 0.0
+        self.version = 11
 
 
 class Connection:
     """One connection, in use or idle. Ended exactly once: `give_back` or `discard`."""
 
-    __slots__ = ("ended", "pumping", "target", "wire")
+    __slots__ = ("ended", "pump", "target", "wire")
 
     def __init__(self, target: Target, wire: Wire) -> None:
         self.target = target
         self.wire = wire
         self.ended = False
-        self.pumping: Any = None
+        self.pump: Pump | None = None
         wire.on_wake = self._woken
 
     def give_back(self) -> None:
@@ -82,55 +80,14 @@ class Connection:
             self.wire.close()
 
     def _woken(self) -> None:
-        """The origin closed or spoke while nobody was reading: the end of an idle connection or a pump. In the hub."""
-        if self.wire.peek() is None:
+        """The origin closed or spoke while nobody was reading: the pump's to hear, or the end when idle. In the hub."""
+        if self.pump is not None:
+            self.pump.woken()
+        elif self.wire.peek() is None:
             self.wire.watch_again()
         elif self.ended:
             self.target.books.forget(self)
             self.wire.close()
-        elif self.pumping is not None:
-            interrupt(self.pumping, _EarlyAnswer())
-
-
-class ReplyBody:
-    """An origin's body in pieces. Back-pressure: nothing is read before it is asked for."""
-
-    __slots__ = ("_connection", "_decoder", "_first", "_idle_timeout_s", "_reusable", "length")
-
-    def __init__(
-        self, connection: Connection, decoder: Decoder, first: bytes, length: int | None, reusable: bool, idle_s: float
-    ) -> None:
-        self.length = length
-        self._connection = connection
-        self._decoder = decoder
-        self._first = first
-        self._reusable = reusable
-        self._idle_timeout_s = idle_s
-
-    def read(self) -> bytes:
-        if self._first:
-            first, self._first = self._first, b""
-            return first
-        decoder, wire = self._decoder, self._connection.wire
-        while not decoder.done:
-            wire.deadline_mono = wire.sweeper.now_mono + self._idle_timeout_s
-            try:
-                octets = wire.recv()
-                if not octets:
-                    decoder.end()
-                    break
-                piece = decoder.feed(octets)
-            except (TimedOut, OSError, FramingError) as error:
-                _broken(error)
-            if piece:
-                return piece
-        return b""
-
-    def close(self) -> None:
-        if self._decoder.done and self._reusable and not self._decoder.leftover and not self._first:
-            self._connection.give_back()
-        else:
-            self._connection.discard()
 
 
 class UpstreamPool:
@@ -163,13 +120,8 @@ class UpstreamPool:
             elif isinstance(body, bytes):
                 early = self._send_head(connection, request.head + body, reused)
             else:
-                early = self._pump(connection, request.head, body)
-            return self._answer(connection, request, reused, connect_s, early)
-        except GatewayError as error:
-            connection.discard()
-            if not isinstance(body, bytes | None):
-                error.retry = Retry.NEVER  # type: ignore[misc]  # what was pumped is gone
-            raise
+                return self._upload(connection, request, body, reused, connect_s)
+            return self._answer(connection, request, reused, connect_s, early, b"", 0)
         except BaseException:
             connection.discard()
             raise
@@ -233,69 +185,55 @@ class UpstreamPool:
         try:
             connection.wire.send(octets)
         except TimedOut:
-            _too_late("it did not take the request")
+            too_late("it did not take the request")
         except OSError as error:
             # It may have answered before it closed; if it did not, _answer says what was lost.
             if not connection.wire.peek():
-                _lost(reused, error)
+                lost(reused, error)
             return True
         return False
 
-    @staticmethod
-    def _pump(connection: Connection, head: bytes, body: Body) -> bool:
-        """Send head and body as the client delivers it. True: the origin answered, or closed, before the end."""
-        wire = connection.wire
-        connection.pumping = getcurrent()
-        chunked = body.length is None
+    def _upload(
+        self, connection: Connection, request: UpstreamRequest, body: Body, reused: bool, connect_s: float
+    ) -> UpstreamResponse:
+        pump = Pump(connection, request, self._sections)
         try:
-            wire.send(head)
-            while octets := body.read():
-                wire.send(chunk(octets) if chunked else octets)
-                if wire.readable:
-                    return True
-            if chunked:
-                wire.send(LAST_CHUNK)
-        except _EarlyAnswer:
-            return True
-        except TimedOut:
-            _too_late("it stopped taking the request body")
-        except OSError:
-            return True
-        finally:
-            connection.pumping = None
-        return False
+            whole = pump.run(body)
+            early = not whole and (pump.began or pump.heard != b"")
+            return self._answer(connection, request, reused, connect_s, early, pump.heard, pump.interims)
+        except GatewayError as error:
+            if pump.began:
+                error.retry = Retry.NEVER  # type: ignore[misc]  # what was pumped is gone
+            raise
 
     def _answer(
-        self, connection: Connection, request: UpstreamRequest, reused: bool, connect_s: float, early: bool
-    ) -> UpstreamResponse:
+        self, connection: Connection, request: UpstreamRequest, reused: bool, connect_s: float, early: bool,
+        buffer: bytes, interims: int,
+    ) -> UpstreamResponse:  # fmt: skip
+        """Read the final head. `buffer`: what was heard of it; `early`: the request did not leave whole."""
         wire = connection.wire
         wire.deadline_mono = wire.sweeper.now_mono + request.first_byte_timeout_s
-        buffer = b""
-        interim = 0
         while True:
+            while buffer and (parsed := parse_response_head(buffer, request.method, self._sections)) is not None:
+                head, used = parsed
+                buffer = buffer[used:]
+                if head.status >= 200:
+                    connection.target.version = head.version
+                    reusable = head.keep_alive and not early
+                    return UpstreamResponse(
+                        head, self._body(connection, request, head, buffer, reusable), reused, connect_s
+                    )
+                interims += 1
+                pass_on(request, head, interims)
             try:
                 octets = wire.recv()
             except TimedOut:
-                _too_late("no response in time")
+                too_late("no response in time")
             except OSError as error:
-                _lost(reused and not buffer and not interim and not early, error)
+                lost(reused and not buffer and not interims and not early, error)
             if not octets:
-                _lost(reused and not buffer and not interim and not early, None)
+                lost(reused and not buffer and not interims and not early, None)
             buffer = buffer + octets if buffer else octets
-            while (parsed := parse_response_head(buffer, request.method, self._sections)) is not None:
-                head, used = parsed
-                if head.status >= 200:
-                    rest = buffer[used:]
-                    reusable = head.keep_alive and not early
-                    return UpstreamResponse(
-                        head, self._body(connection, request, head, rest, reusable), reused, connect_s
-                    )
-                buffer = buffer[used:]
-                interim += 1
-                if head.status == 101 or interim > _INTERIM_MAX:
-                    _broken(FramingError(f"it sent {head.status} without being asked, or too often"))
-                if not buffer:
-                    break
 
     @staticmethod
     def _body(
@@ -317,36 +255,10 @@ class UpstreamPool:
         try:
             first = decoder.feed(rest) if rest else b""
         except FramingError as error:
-            _broken(error)
-        body = ReplyBody(connection, decoder, first, length, reusable, request.idle_timeout_s)
-        if not decoder.done:
+            broken(error)
+        body = ReplyBody(connection, decoder, first, head, reusable, request)
+        if not decoder.done or body.trailers:
             return body
         body.read()
         body.close()  # which looks at what came behind: it belongs to nobody
         return first
-
-
-def _lost(reused: bool, error: OSError | None) -> NoReturn:
-    raise GatewayError(
-        "origin-unreachable", "The origin closed the connection without an answer.",
-        internal=str(error) if error else "closed", source=Source.UPSTREAM,
-        retry=Retry.REUSED_CONNECTION if reused else Retry.IF_IDEMPOTENT, proxy_error="connection_terminated",
-    ) from error  # fmt: skip
-
-
-def _too_late(internal: str) -> NoReturn:
-    raise GatewayError(
-        "origin-timeout", "The origin did not answer in time.", internal=internal, source=Source.UPSTREAM,
-        retry=Retry.IF_IDEMPOTENT, proxy_error="http_response_timeout",
-    ) from None  # fmt: skip
-
-
-def _broken(error: Exception) -> NoReturn:
-    """The body broke after the head was accepted."""
-    late = isinstance(error, TimedOut)
-    raise GatewayError(
-        "origin-timeout" if late else "origin-invalid-response",
-        "The origin stopped in the middle of its response." if late else "The origin's response is not complete.",
-        internal=str(error) or "idle for too long", source=Source.UPSTREAM, retry=Retry.NEVER,
-        proxy_error="http_response_timeout" if late else "http_response_incomplete",
-    ) from error  # fmt: skip

@@ -123,6 +123,19 @@ class Wire:
         except OSError:
             return b""
 
+    def take(self) -> bytes | None:
+        """Read what is there without waiting: b"" when the peer closed or is lost, None when nothing is."""
+        try:
+            return self.sock.recv(READ_BYTES)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return b""
+
+    @property
+    def reads(self) -> bool:
+        return self._reader is not None
+
     def interrupt(self, error: BaseException) -> None:
         """Throw into whoever waits on this wire; nothing happens when nobody does. In the hub only."""
         waiting = self._reader or self._writer

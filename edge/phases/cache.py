@@ -21,7 +21,7 @@ from contracts.bounds import CACHE_OBJECT_BYTES_MAX
 from contracts.keyspace import url_digest
 from edge.errors import GatewayError, Source
 from edge.exchange import Exchange, Principal
-from edge.http import caching, conditional, headers
+from edge.http import caching, conditional, forwarded, headers
 from edge.http.messages import Body, FieldSection, Reply
 from edge.ports import Cache, CacheKey, StoredResponse, UpstreamResponse
 from edge.snapshot import CachePlan, Route, joined
@@ -140,6 +140,9 @@ class Tee:
 
     __slots__ = ("_body", "_keeping", "_pieces", "_size", "length")
 
+    trailers = b""
+    """Discarded, as RFC 9111 section 3.1 allows: who gets the answer from memory gets it without them too."""
+
     def __init__(self, body: Body, keeping: _Keeping) -> None:
         self._body = body
         self._keeping: _Keeping | None = keeping
@@ -206,7 +209,8 @@ def _from_memory(exchange: Exchange, stored: StoredResponse, age_s: float, is_co
         reply = Reply(stored.status, stored.reason, stored.lines, b"", len(stored.body))
     else:
         reply = Reply(stored.status, stored.reason, stored.lines, stored.body)
-    reply.extra.append(b"Age: %d\r\n" % age_s)
+    # RFC 9110 section 7.6.3: a proxy MUST add itself to Via of what it forwards, from memory or not
+    reply.extra.append(b"Age: %d\r\n%b" % (age_s, forwarded.VIA_11))
     return reply
 
 

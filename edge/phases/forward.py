@@ -5,6 +5,8 @@ Out:   UpstreamRequest; GatewayError body-too-large.
 Laws:  1. The path is the normalised one, rewritten; the query goes on byte for byte. 2. What a client says in the
        gateway's name (X-Vantage-*, X-Request-Id, Forwarded family) never passes. 3. The credential is not forwarded
        unless the route says so. 4. Another attempt only as the error allows, never once a streamed body was read.
+       5. Trailers are asked for and announced only where they can arrive: a client that takes them, an answer that is
+       not kept.
 Not here: end-to-end fields (edge.http.headers), sending (edge.net.upstream), candidates (phases.balance).
 """
 
@@ -16,7 +18,7 @@ from typing import Final
 from edge.errors import GatewayError, Retry, Source
 from edge.exchange import NOTHING, Exchange, Principal
 from edge.http import forwarded, headers, writer
-from edge.http.messages import Body, Reply
+from edge.http.messages import ClientBody, Reply
 from edge.ports import UpstreamRequest, UpstreamResponse
 from edge.snapshot import Route, Target, Tenant
 
@@ -26,6 +28,7 @@ IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b
 
 _OURS: Final = frozenset({b"x-request-id"})
 _CONDITIONS: Final = frozenset({b"if-none-match", b"if-modified-since"})
+_HOPS: Final = frozenset({b"max-forwards"})
 # What is left out, by what carried the credential: made once, because headers remembers lines by these sets.
 _DROPS: Final = {
     consumed: (_OURS | consumed, _OURS | consumed | _CONDITIONS)
@@ -41,11 +44,19 @@ class Upload:
 
     __slots__ = ("_body", "_left", "length", "started")
 
-    def __init__(self, body: Body, bytes_max: int) -> None:
+    def __init__(self, body: ClientBody, bytes_max: int) -> None:
         self._body = body
         self._left = bytes_max
         self.length = body.length
         self.started = False
+
+    @property
+    def trailers(self) -> bytes:
+        return self._body.trailers
+
+    @property
+    def waits(self) -> bool:
+        return self._body.waits
 
     def read(self) -> bytes:
         self.started = True
@@ -78,7 +89,7 @@ def too_large() -> GatewayError:
 
 
 def request(
-    exchange: Exchange, tenant: Tenant, route: Route, target: Target, body: bytes | Body | None, fresh: bool
+    exchange: Exchange, tenant: Tenant, route: Route, target: Target, body: bytes | Upload | None, fresh: bool
 ) -> UpstreamRequest:
     """Compose one attempt. Complexity: look-ups and one join for a header block seen before."""
     head = exchange.head
@@ -99,26 +110,29 @@ def request(
         exchange.request_id,
     )
     length = 0 if body is None else len(body) if isinstance(body, bytes) else body.length
+    if length is None and b"trailer" in section.index:
+        extra += headers.trailer_line(section)
+    takes_trailers = _takes_trailers(exchange)
+    if takes_trailers:
+        extra += headers.TE_LINES
+    if head.method == b"OPTIONS" and (hops := forwarded.hops_left(section)) is not None:
+        drop |= _HOPS
+        extra += b"Max-Forwards: %d\r\n" % (hops - 1)
+    host = asked_host if route.preserve_host else target.authority
+    raw = writer.request_head(head.method, path, host, headers.request_lines(section, drop), extra, length)
     origin = route.origin
     return UpstreamRequest(
-        tenant.id,
-        target.id,
-        target.url,
-        head.method,
-        writer.request_head(
-            head.method,
-            path,
-            asked_host if route.preserve_host else target.authority,
-            headers.request_lines(section, drop),
-            extra,
-            length,
-        ),
-        body,
-        origin.connect_timeout_s,
-        origin.timeout_s,
-        origin.idle_timeout_s,
-        fresh,
-    )
+        tenant.id, target.id, target.url, head.method, raw, body, origin.connect_timeout_s, origin.timeout_s,
+        origin.idle_timeout_s, fresh, isinstance(body, Upload) and body.waits, takes_trailers, exchange.interim,
+    )  # fmt: skip
+
+
+def _takes_trailers(exchange: Exchange) -> bool:
+    """Not where an answer may be kept: it would depend on TE, which its key does not hold."""
+    head = exchange.head
+    if b"te" not in head.section.index:
+        return False
+    return head.version == 11 and exchange.cache_key is None and headers.wants_trailers(head.section)
 
 
 def may_retry(exchange: Exchange, error: GatewayError, target: Target, body: bytes | Upload | None) -> bool:
@@ -134,16 +148,20 @@ def may_retry(exchange: Exchange, error: GatewayError, target: Target, body: byt
     return error.retry is Retry.REUSED_CONNECTION and exchange.head.method in IDEMPOTENT
 
 
-def reply(route: Route, response: UpstreamResponse) -> Reply:
-    """Turn the origin's answer into ours: end-to-end lines, the body as it comes."""
+def reply(exchange: Exchange, route: Route, response: UpstreamResponse) -> Reply:
+    """Turn the origin's answer into ours: end-to-end lines, the body as it comes, our Via."""
     head = response.head
-    return Reply(
+    made = Reply(
         head.status,
         head.reason,
         headers.response_lines(head.section, route.response_drop),
         response.body,
         head.announced_length,
     )
+    made.extra.append(forwarded.via(head.version))
+    if b"trailer" in head.section.index and not isinstance(response.body, bytes) and _takes_trailers(exchange):
+        made.extra.append(headers.trailer_line(head.section))
+    return made
 
 
 def principal_value(principal: Principal) -> bytes:

@@ -1,8 +1,7 @@
 """What the client gets: problems in one shape, and the fields that every answer carries.
 
 In:    a GatewayError, or the reply a phase made; times; verdicts; what the cache did.
-Out:   a problem Reply (RFC 9457); reply.extra filled: X-Request-Id, Server-Timing; Proxy-Status on our own answers,
-       Via on others'.
+Out:   a problem Reply (RFC 9457); reply.extra filled: X-Request-Id, Server-Timing; Proxy-Status on problems.
 Laws:  1. `detail` is all the client learns of a failure; `internal` is for the log. 2. An answer of ours carries
        Proxy-Status (RFC 9209), so that our 502 differs from an origin's. 3. No cache keeps a problem.
 Not here: framing, Date, Connection (edge.http.writer), lines of limits and cache (their phases).
@@ -18,13 +17,10 @@ import msgspec
 from contracts.problems import MEDIA_TYPE, problem_body
 from edge.errors import GatewayError
 from edge.exchange import Exchange
-from edge.http import forwarded
 from edge.http.messages import Reply
 
 _ENCODE: Final = msgspec.json.Encoder().encode
 _REASONS: Final = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
-VIA: Final = forwarded.VIA_11
-"""RFC 9110 section 7.6.3: a proxy MUST add itself to Via of what it forwards, from memory or not."""
 # RFC 9209 section 2.3: the error type where the raiser named none.
 _PROXY_ERRORS: Final = {
     "loop-detected": "proxy_loop_detected",

@@ -128,8 +128,12 @@ def a_response(
 class Pieces:
     """A body that arrives piece by piece; an exception among the pieces is raised when its turn comes."""
 
-    def __init__(self, *pieces: bytes | Exception, length: int | None = None) -> None:
+    def __init__(
+        self, *pieces: bytes | Exception, length: int | None = None, trailers: bytes = b"", waits: bool = False
+    ) -> None:
         self.length = length
+        self.trailers = trailers
+        self.waits = waits
         self.closed = 0
         self._pieces = list(pieces)
 

@@ -39,3 +39,33 @@ def test_what_is_no_token_is_quoted():
 def test_a_request_that_passed_through_us_is_known_by_via(via, ours):
     raw = b"GET / HTTP/1.1\r\nHost: a\r\n" + via + b"\r\n"
     assert forwarded.passed_through_us(parse_request_head(raw, SectionMemo(), Limits())[0].section) is ours
+
+
+def with_fields(name: bytes, *values: bytes):
+    lines = b"".join(b"%b: %b\r\n" % (name, value) for value in values)
+    raw = b"OPTIONS / HTTP/1.1\r\nHost: a\r\n" + lines + b"\r\n"
+    return parse_request_head(raw, SectionMemo(), Limits())[0].section
+
+
+@pytest.mark.parametrize(
+    ("lines", "left"),
+    [
+        ((), None),
+        ((b"0",), 0),
+        ((b"000",), 0),
+        ((b"7",), 7),
+        ((b"255",), 255),
+        ((b"9999",), 256),
+        ((b"9" * 5000,), 256),
+    ],
+)
+def test_max_forwards_is_read_up_to_our_own_maximum(lines, left):
+    """RFC 9110 section 7.6.2: the lesser of the received value decremented by one and "the recipient's maximum
+    supported value for Max-Forwards" goes on."""
+    assert forwarded.hops_left(with_fields(b"max-forwards", *lines)) == left
+
+
+@pytest.mark.parametrize("lines", [(b"",), (b"-1",), (b"+1",), (b"1.0",), (b"1, 1",), (b"one",), (b"1", b"1")])
+def test_max_forwards_that_is_no_number_is_not_guessed_at(lines):
+    with pytest.raises(ValueError, match="Max-Forwards"):
+        forwarded.hops_left(with_fields(b"max-forwards", *lines))

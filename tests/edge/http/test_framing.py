@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.http.framing import LAST_CHUNK, ChunkedDecoder, Decoder, FramingError, LengthDecoder, UntilCloseDecoder, chunk
+from edge.http.framing import (
+    LAST_CHUNK,
+    ChunkedDecoder,
+    Decoder,
+    FramingError,
+    LengthDecoder,
+    UntilCloseDecoder,
+    chunk,
+    last_chunk,
+)
 
 
 def decoded(decoder: Decoder, *pieces: bytes) -> tuple[bytes, bool, bytes]:
@@ -66,8 +75,17 @@ def test_extensions_and_leading_zeros_are_ignored(raw):
     assert chunked(raw) == (b"abc", True, b"")
 
 
-def test_trailers_are_checked_and_dropped():
-    assert chunked(b"3\r\nabc\r\n0\r\nExpires: now\r\nA: b\r\n\r\n") == (b"abc", True, b"")
+def test_trailers_are_kept_apart_from_the_body():
+    decoder = ChunkedDecoder()
+    assert decoded(decoder, b"3\r\nabc\r\n0\r\nExpires: now\r\nA", b": b\r\n\r\nGET") == (b"abc", True, b"GET")
+    assert decoder.trailers == b"Expires: now\r\nA: b\r\n"
+    assert LengthDecoder(0).trailers == UntilCloseDecoder().trailers == b""
+
+
+def test_the_last_chunk_carries_the_trailers():
+    decoder = ChunkedDecoder()
+    assert decoded(decoder, chunk(b"abc") + last_chunk(b"A: b\r\n")) == (b"abc", True, b"")
+    assert (decoder.trailers, last_chunk(b"")) == (b"A: b\r\n", LAST_CHUNK)
 
 
 @pytest.mark.parametrize(

@@ -108,3 +108,70 @@ def test_date_comes_first_in_a_response_unless_dropped():
     assert headers.response_lines(given, NOTHING) == b"Date: Sun, 06 Nov 1994 08:49:37 GMT\r\nServer: x\r\n"
     assert headers.response_lines(given, NOTHING) is headers.response_lines(given, NOTHING)
     assert headers.response_lines(given, frozenset({b"date"})) == b"Server: x\r\n"
+
+
+# Trailers
+
+
+@pytest.mark.parametrize(
+    ("lines", "wanted"),
+    [
+        ((b"TE: trailers",), True),
+        ((b"te: gzip;q=0.5, Trailers",), True),
+        ((b"TE: gzip", b"TE: trailers"), True),
+        ((b"TE: deflate",), False),
+        ((b"TE:",), False),
+        ((), False),
+    ],
+)
+def test_te_says_whether_trailers_are_welcome(lines, wanted):
+    """RFC 9110 section 10.1.4: "trailers" indicates that the client will not discard trailer fields."""
+    assert headers.wants_trailers(section(*lines)) is wanted
+
+
+@pytest.mark.parametrize("name", [b"grpc-status", b"X-Checksum", b"Server-Timing", b"Content-Digest", b"ETag"])
+def test_these_trailers_pass_written_anew(name):
+    assert headers.trailers(answer(), name + b":\t a b \r\n") == name + b": a b\r\n"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        # framing and hop
+        b"Content-Length", b"Transfer-Encoding", b"Trailer", b"Connection", b"TE", b"Upgrade", b"Keep-Alive",
+        b"HTTP2-Settings",
+        # routing
+        b"Host", b"Via", b"Max-Forwards", b"Forwarded", b"X-Forwarded-For", b"X-Forwarded-User", b"X-Real-IP",
+        b"X-Original-URL", b"X-Rewrite-URL",
+        # authentication
+        b"Authorization", b"Proxy-Authorization", b"WWW-Authenticate", b"Proxy-Authenticate", b"Cookie", b"Set-Cookie",
+        b"X-API-Key",
+        # request modifiers
+        b"Cache-Control", b"Expect", b"Pragma", b"Range", b"If-None-Match", b"If-Anything", b"Accept",
+        b"Accept-Encoding", b"X-HTTP-Method-Override", b"Sec-Fetch-Site", b"Origin",
+        # response controls
+        b"Age", b"Date", b"Expires", b"Location", b"Retry-After", b"Vary", b"Warning", b"Access-Control-Allow-Origin",
+        b"Content-Security-Policy", b"X-Accel-Redirect",
+        # content
+        b"Content-Encoding", b"Content-Type", b"Content-Range",
+        # the gateway's own
+        b"X-Vantage-Principal", b"X-Request-Id", b"RateLimit", b"X-RateLimit-Limit", b"X-Cache", b"Cache-Status",
+        # look-alikes
+        b"x_vantage_principal", b"x_checksum",
+    ],
+)  # fmt: skip
+def test_these_never_pass_as_trailers(name):
+    """RFC 9110 section 6.5.1: "many fields cannot be processed outside the header section"."""
+    for written in (name, name.upper(), name.lower()):
+        assert headers.trailers(section(), b"A: b\r\n" + written + b": x\r\nC: d\r\n") == b"A: b\r\nC: d\r\n"
+
+
+def test_connection_nominates_trailers_too():
+    assert headers.trailers(answer(b"Connection: x-hop"), b"X-Hop: 1\r\nA: b\r\n") == b"A: b\r\n"
+    assert headers.trailers(answer(b"Connection: x-hop"), b"") == b""
+
+
+def test_the_announcement_names_only_what_may_pass():
+    announced = answer(b"Trailer: X-Sum, Content-Length", b"Trailer: X-Hop, grpc-status", b"Connection: x-hop")
+    assert headers.trailer_line(announced) == b"Trailer: X-Sum, grpc-status\r\n"
+    assert headers.trailer_line(answer(b"Trailer: Host")) == headers.trailer_line(answer()) == b""

@@ -66,6 +66,11 @@ def test_extra_lines_come_behind_the_origins():
     assert head == b"HTTP/1.1 404 Not Found\r\nA: b\r\nX: 1\r\nY: 2\r\n" + DATE + b"Connection: close\r\n\r\n"
 
 
+def test_an_interim_answer_is_a_head_and_nothing_else():
+    """RFC 9110 section 15.2: a 1xx response "is terminated by the end of the header section"."""
+    assert writer.interim_head(103, b"Early Hints", b"Link: x\r\n") == b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
+
+
 @pytest.mark.parametrize(
     ("reply", "method", "version", "expected"),
     [

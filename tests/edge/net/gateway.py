@@ -18,6 +18,7 @@ from typing import Any
 import gevent
 
 from contracts.addresses import parse_networks
+from contracts.snapshot import RouteConfig
 from edge.errors import ClientGone, GatewayError
 from edge.exchange import Exchange
 from edge.http import headers, writer
@@ -26,8 +27,10 @@ from edge.net.address import Resolver
 from edge.net.listener import Listener
 from edge.net.sweeper import Sweeper
 from edge.net.upstream import UpstreamPool
-from edge.ports import UpstreamRequest
+from edge.pipeline import Pipeline
+from edge.ports import Ports, UpstreamRequest
 from edge.settings import Limits
+from tests.edge.fakes import Stage, a_route, a_snapshot, an_origin
 
 LOOPBACK = parse_networks("127.0.0.0/8,::1/128")
 NOTHING: frozenset[bytes] = frozenset()
@@ -138,7 +141,7 @@ class Gateway:
         alive = hub.loop.timer(3600)  # a loop without a watcher would end while we wait to be told
         alive.start(lambda: None)
         self.upstream = UpstreamPool(self.limits, self._allowed, Resolver())
-        self.pipeline = Forwarding(self._url, self.upstream, *self._times)
+        self.pipeline = self._pipeline()
         self.listener = Listener(self._sock, self.pipeline, self.limits, Clock(), Identifiers())  # type: ignore[arg-type]
         self.listener.start()
         self.sweeper = Sweeper.of_this_hub()
@@ -148,6 +151,9 @@ class Gateway:
         self.upstream.close_idle()
         self.left_open = len(self.sweeper.wires)
         hub.destroy(destroy_loop=True)
+
+    def _pipeline(self) -> Any:
+        return Forwarding(self._url, self.upstream, *self._times)
 
     def call(self, function: Callable[..., Any], *args: Any) -> None:
         """Run something in the gateway's hub."""
@@ -163,6 +169,30 @@ class Gateway:
         with self.client() as client:
             client.send(method + b" " + path + b" HTTP/1.1\r\nHost: a\r\n" + lines + b"\r\n")
             return client.answer(method)
+
+
+class WholeGateway(Gateway):
+    """The very pipeline in the middle: one tenant at demo.example.com, its routes, an origin at `url`; no stores.
+
+    `records`: finished exchanges; `stage`: the ports that are not sockets.
+    """
+
+    def __init__(
+        self, url: str, *routes: RouteConfig, first_byte_s: float = 5.0, idle_s: float = 5.0, **limits: Any
+    ) -> None:
+        super().__init__(url, **limits)
+        origin = an_origin(url, timeout_s=first_byte_s, idle_timeout_s=idle_s)
+        self.stage = Stage(snapshot=a_snapshot(*(routes or (a_route(),)), origins=[origin]))
+        self.records = self.stage.recorder.records
+
+    def _pipeline(self) -> Any:
+        stage = self.stage
+        return Pipeline(
+            Ports(
+                Clock(), Identifiers(), stage.config, stage.keys, stage.sessions, stage.counters, stage.cache,
+                stage.health, self.upstream, stage.recorder,
+            )
+        )  # fmt: skip
 
 
 @dataclasses.dataclass

@@ -286,6 +286,8 @@ def test_a_client_that_leaves_in_its_upload_is_gone(gateway):
 
 
 class Pieces:
+    trailers = b""
+
     def __init__(self, *pieces: bytes, length: int | None = None, error: Exception | None = None) -> None:
         self.length = length
         self._pieces = [*pieces]

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from edge.errors import GatewayError, Retry
-from edge.exchange import Principal
+from edge.exchange import Exchange, Principal
 from edge.phases.forward import principal_value
-from tests.edge.fakes import Pieces, Stage, a_response, a_route, a_snapshot, an_origin
+from tests.edge.fakes import Pieces, Stage, a_cache, a_head, a_response, a_route, a_snapshot, an_origin
 
 
 def sent(stage, index=0):
@@ -122,6 +122,63 @@ def test_a_chunked_body_that_turns_out_too_large_is_413():
     assert stage.send("POST", "/", body=Pieces(b"x" * 10)).status == 200
     answer = stage.send("POST", "/", body=Pieces(b"x" * 10, b"x"))
     assert (answer.status, answer.exchange.attempts) == (413, 1)
+
+
+# --- Trailers and interim answers -----------------------------------------------------------------------------------
+
+
+def test_trailers_are_asked_for_where_the_client_takes_them():
+    """RFC 9110 section 10.1.4: a sender of TE MUST also send a "TE" connection option."""
+    stage = Stage()
+    stage.get("/", ("TE", "trailers, gzip"), ("Connection", "TE"))
+    stage.get("/", ("TE", "gzip"))
+    stage.get("/")
+    assert "TE: trailers\r\nConnection: TE\r\n" in stage.origin.heads[0]
+    assert [request.trailers for request in stage.origin.requests] == [True, False, False]
+    assert "TE:" not in stage.origin.heads[1] + stage.origin.heads[2]
+
+
+def test_trailers_are_not_asked_for_by_an_old_client_or_for_an_answer_that_may_be_kept():
+    stage = Stage(a_route("/kept", cache=a_cache()), a_route("/*"))
+    stage.get("/kept", ("TE", "trailers"))
+    head = a_head("GET", "/", [("TE", "trailers")])
+    head.version = 10
+    stage.serve(Exchange(head, None, "192.0.2.7", b"http", b"id", stage.clock.wall(), stage.clock.mono()))
+    assert [request.trailers for request in stage.origin.requests] == [False, False]
+    assert "TE:" not in "".join(stage.origin.heads)
+
+
+def test_what_is_announced_is_announced_on_where_it_can_arrive():
+    """RFC 9110 section 6.6.2: Trailer names the fields that are sent as trailers."""
+    stage = Stage()
+    stage.send("POST", "/", ("Trailer", "X-Sum, Host"), body=Pieces(b"x", trailers=b"X-Sum: 1\r\n"))
+    stage.send("POST", "/", ("Trailer", "X-Sum"), body=Pieces(b"x", length=1))
+    stage.send("POST", "/", ("Trailer", "X-Sum"), body=b"x")
+    assert ["Trailer: X-Sum\r\n" in head for head in stage.origin.heads] == [True, False, False]
+    assert stage.origin.requests[0].body.trailers == b"X-Sum: 1\r\n"
+    takes = ("TE", "trailers")
+    stage.origin.script = [a_response(200, [("Trailer", "X-Sum, Date")], Pieces(b"x")) for _ in range(2)]
+    assert [stage.get("/", takes)["Trailer"], stage.get("/")["Trailer"]] == ["X-Sum", None]
+    stage.origin.script = [a_response(200, [("Trailer", "X-Sum")], b"x")]
+    assert stage.get("/", takes)["Trailer"] is None
+
+
+def test_what_is_kept_streams_by_without_trailers():
+    stage = Stage(a_route("/*", cache=a_cache()))
+    stage.origin.script = [a_response(200, (), Pieces(b"x", trailers=b"X-Sum: 1\r\n"))]
+    assert stage.get("/", ("TE", "trailers")).reply.body.trailers == b""
+
+
+def test_an_upload_whose_client_waits_says_so_and_interim_answers_find_their_way():
+    stage = Stage()
+    stage.send("PUT", "/", body=Pieces(b"x", length=1, waits=True))
+    stage.send("PUT", "/", body=Pieces(b"x", length=1))
+    stage.send("PUT", "/", body=b"x")
+    exchange = Exchange(a_head(), None, "192.0.2.7", b"http", b"id", stage.clock.wall(), stage.clock.mono())
+    exchange.interim = print
+    stage.serve(exchange)
+    assert [request.expects for request in stage.origin.requests] == [True, False, False, False]
+    assert [request.interim for request in stage.origin.requests] == [None, None, None, print]
 
 
 # --- Retries --------------------------------------------------------------------------------------------------------
