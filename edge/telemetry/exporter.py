@@ -60,6 +60,10 @@ class Exporter:
         self._private.start()
         self._filer = gevent.spawn(self._file_forever)
 
+    def leave_port(self) -> None:
+        """Let others answer on the shared port from now on; siblings are still told our numbers."""
+        self._public.close()
+
     def stop(self) -> None:
         """Leave the last numbers behind and end. Blocks on the disk."""
         if self._filer is not None:
