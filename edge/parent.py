@@ -39,7 +39,10 @@ _LOOK_S: Final = 0.05
 """How often the parent looks while a worker boots."""
 _BOOT_TIMEOUTS: Final = 3
 """A worker may take so many heartbeat timeouts until its first heartbeat: it imports everything."""
+_PAUSED_S: Final = 2.0
+"""The loop turns each second; when it did not for so long, we were not running."""
 _YOUNG_S: Final = 10.0
+"""A worker that dies younger than this makes its slot wait before the next one."""
 _PAUSES_S: Final = (0.25, 0.5, 1.0, 2.0, 5.0)
 _WORKERS_MAX: Final = 64
 ENDS: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT})
@@ -132,6 +135,7 @@ class Parent(Arbiter):  # type: ignore[misc]
         self._not_before_mono: dict[int, float] = {}
         self._halt: HaltServer | None = None
         self._looked_mono = time.monotonic()
+        self._judge_from_mono = 0.0
 
     # ---- what the loop does each time
 
@@ -142,9 +146,11 @@ class Parent(Arbiter):  # type: ignore[misc]
 
     def murder_workers(self) -> None:
         now = time.monotonic()
-        paused = now - self._looked_mono > max(2.0, self.timeout / 2)
+        if now - self._looked_mono > max(_PAUSED_S, self.timeout / 2):
+            # They stood still as we did (a stopped process group, a paused machine): they get the time back.
+            self._judge_from_mono = now + self.timeout
         self._looked_mono = now
-        if not paused:  # else they stood still as we did (a stopped process group, a paused machine)
+        if now >= self._judge_from_mono:
             super().murder_workers()
 
     def manage_workers(self) -> None:
@@ -228,11 +234,10 @@ class Parent(Arbiter):  # type: ignore[misc]
                 self._judge(pid, life, code)
 
     def _judge(self, pid: int, life: Life, code: int) -> None:
-        if life.retired_mono and code in (0, -signal.SIGTERM):
-            return
-        if code or not life.retired_mono:
+        asked = bool(life.retired_mono)
+        if not (asked and code in (0, -signal.SIGTERM, -signal.SIGQUIT)):  # by a signal: before it served
             _LOG.error("worker %d ended (%s)", pid, _told(code))
-        if life.retired_mono:
+        if asked:
             return
         now = time.monotonic()
         young = not life.serving or now - life.born_mono < _YOUNG_S
@@ -336,6 +341,8 @@ class Parent(Arbiter):  # type: ignore[misc]
     def stop(self, graceful: bool = True) -> None:
         if self._alone and self.WORKERS:
             self._tell_balancers(self._current.settings.drain_notice_s if graceful else 0)
+        for life in self._lives.values():
+            life.retired_mono = life.retired_mono or time.monotonic()
         super().stop(graceful)
 
     def _tell_balancers(self, notice_s: float) -> None:
