@@ -6,19 +6,27 @@ refused connect is not: nobody had taken the request, and a balancer asks the ne
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import resource
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.edge.publishing import HOST
 
 TIMEOUT_S = 10.0
+FULL_SIZE = os.environ.get("LIMITS_FULL_SIZE") == "1"
+"""1 GiB each way, 5,000 idle and 1,000 slow connections, as the promises are worded; else what CI has time for."""
+PIECE = b"x" * 65_536
+PER_ADDRESS = 900
+"""So many connections from one loopback address; the edge has a ceiling per client."""
 
 
 @dataclass
@@ -124,6 +132,101 @@ class SteadyLoad:
     def __exit__(self, *_: object) -> None:
         out, _ = self._process.communicate("", timeout=TIMEOUT_S + 20)
         self.counts = Counts(**json.loads(out))
+
+
+def sized(full: int, small: int) -> int:
+    return full if FULL_SIZE else small
+
+
+def raise_descriptor_limit() -> None:
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def resident_kib(pid: int) -> int:
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * resource.getpagesize() // 1024
+
+
+class Peak:
+    """The most that a process held while the block ran, over what it held at its beginning."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._stop = threading.Event()
+        self.grown_kib = 0
+
+    def __enter__(self) -> Peak:
+        self._before = resident_kib(self._pid)
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(0.02):
+            self.grown_kib = max(self.grown_kib, resident_kib(self._pid) - self._before)
+
+
+def connect(port: int, number: int = 0) -> socket.socket:
+    """Connect from the loopback address of client `number`."""
+    return socket.create_connection(
+        ("127.0.0.1", port), timeout=TIMEOUT_S, source_address=(f"127.0.0.{1 + number // PER_ADDRESS}", 0)
+    )
+
+
+def read_head(sock: socket.socket) -> tuple[bytes, bytes]:
+    """Give the head and what came behind it."""
+    octets = b""
+    while b"\r\n\r\n" not in octets:
+        piece = sock.recv(65_536)
+        if not piece:
+            raise ConnectionError(f"closed after {octets[:100]!r}")
+        octets += piece
+    head, _, rest = octets.partition(b"\r\n\r\n")
+    return head, rest
+
+
+def download(port: int, size: int) -> int:
+    """GET so many bytes; gives how many came."""
+    with connect(port) as sock:
+        sock.sendall(f"GET /public/bytes/{size} HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n".encode())
+        got = len(read_head(sock)[1])
+        into = memoryview(bytearray(262_144))
+        while count := sock.recv_into(into):
+            got += count
+        return got
+
+
+def upload(port: int, size: int) -> int:
+    """PUT so many bytes; gives how many the origin says it read."""
+    with connect(port) as sock:
+        sock.sendall(f"PUT /public/x HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {size}\r\n\r\n".encode())
+        left = size
+        while left:
+            left -= sock.send(PIECE[:left])
+        head, rest = read_head(sock)
+        assert head.startswith(b"HTTP/1.1 200"), head
+        return int(rest)
+
+
+@contextlib.contextmanager
+def crowd(port: int, count: int, first: bytes) -> Iterator[list[socket.socket]]:
+    """So many clients that have each sent `first`, which may be nothing."""
+    clients: list[socket.socket] = []
+    try:
+        for number in range(count):
+            client = connect(port, number)
+            clients.append(client)
+            if first:
+                client.sendall(first)
+        yield clients
+    finally:
+        for client in clients:
+            client.close()
 
 
 def main(ports: list[int], path: str, clients: int, pause_s: float) -> None:
