@@ -15,6 +15,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import resource
 import shutil
 import signal
 import sys
@@ -85,6 +86,13 @@ def _reread(sockets: Sockets) -> Settings:
     return settings
 
 
+def _allow_descriptors() -> None:
+    """A worker needs one per connection on both sides; the usual soft limit is 1,024."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # some systems say "unlimited" and mean less
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 @contextlib.contextmanager
 def _shared(folder: Path) -> Iterator[None]:
     """Hold a folder together with the other parents of this host; the last one to leave removes it."""
@@ -115,6 +123,7 @@ def main() -> int:
         return 2
     # short: paths of Unix sockets have 107 bytes
     folder = inherited.folder if inherited else Path(tempfile.mkdtemp(prefix="vantageedge-"))
+    _allow_descriptors()
     with _shared(folder):
         Parent(Application(settings, _after_fork, folder), settings, lambda: _reread(sockets), sockets, folder).run()
     return 0

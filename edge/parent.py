@@ -35,6 +35,8 @@ _GRACE_S: Final = 5
 """What the parent waits beyond the drain before it kills."""
 _QUICK_S: Final = 2
 """The same when a quick stop was asked for."""
+_HANDSHAKES_S: Final = 0.5
+"""What connections that clients have begun get to be completed and accepted, before workers close their sockets."""
 _LOOK_S: Final = 0.05
 """How often the parent looks while a worker boots."""
 _BOOT_TIMEOUTS: Final = 3
@@ -327,32 +329,31 @@ class Parent(Arbiter):  # type: ignore[misc]
         finally:
             os._exit(1)
 
-    def handle_int(self) -> None:
-        self._stop_quickly()
-
-    def handle_quit(self) -> None:
-        self._stop_quickly()
-
-    def _stop_quickly(self) -> None:
-        self.cfg.set("graceful_timeout", _QUICK_S)
-        self.stop(False)
-        raise StopIteration
-
     def stop(self, graceful: bool = True) -> None:
         if self._alone and self.WORKERS:
-            self._tell_balancers(self._current.settings.drain_notice_s if graceful else 0)
+            (self._folder / ENDING).touch()  # /readyz turns red on every worker
+            graceful = graceful and self._let_balancers_notice()
+        if not graceful:
+            self.cfg.set("graceful_timeout", _QUICK_S)
         for life in self._lives.values():
             life.retired_mono = life.retired_mono or time.monotonic()
         super().stop(graceful)
 
-    def _tell_balancers(self, notice_s: float) -> None:
-        """Turn /readyz red on every worker, and go on serving for so long. Blocks."""
-        (self._folder / ENDING).touch()
-        end_mono = time.monotonic() + notice_s
+    def _let_balancers_notice(self) -> bool:
+        """Go on serving until nobody is about to come; False when a quick stop is asked for. Blocks."""
+        told = self._wait_out(self._current.settings.drain_notice_s)
+        if not told and self._sockets.let_nobody_begin():
+            told = self._wait_out(_HANDSHAKES_S)
+        return told <= {signal.SIGTERM}
+
+    def _wait_out(self, duration_s: float) -> set[int]:
+        """Wait while workers go on serving; gives what told us to hurry."""
+        end_mono = time.monotonic() + duration_s
         while self.WORKERS and (left_s := end_mono - time.monotonic()) > 0:
-            if ENDS.intersection(super().wait_for_signals(min(left_s, 0.1))):
-                return
+            if told := ENDS.intersection(super().wait_for_signals(min(left_s, 0.1))):
+                return set(told)
             self.reap_workers()
+        return set()
 
 
 def _told(code: int) -> str:

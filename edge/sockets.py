@@ -12,9 +12,12 @@ Not here: when a parent hands over (parent), accepting (net.listener).
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import socket
+import struct
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -24,6 +27,15 @@ from typing import Any, Final
 VARIABLE: Final = "VANTAGEEDGE_INHERITED"
 """Where a parent tells its successor what it inherits. For one process, by its id; never set by hand."""
 BACKLOG: Final = 2_048
+_SO_ATTACH_FILTER: Final = 26  # Linux's number; the socket module does not name it
+_NO_NEW_SYN: Final = (
+    # A classic BPF program over the TCP header: a segment with SYN and without ACK is dropped, all others pass.
+    (0x30, 0, 0, 13),  # load the byte of the flags
+    (0x54, 0, 0, 0x12),  # keep SYN and ACK
+    (0x15, 0, 1, 0x02),  # SYN alone?
+    (0x06, 0, 0, 0),
+    (0x06, 0, 0, 0xFFFF_FFFF),
+)
 
 
 class StartError(Exception):
@@ -110,6 +122,24 @@ class Sockets:
             for sock in sockets:
                 sock.set_inheritable(True)
         return json.dumps({"pid": os.getpid(), "folder": str(folder), "sockets": lists})
+
+    def let_nobody_begin(self) -> bool:
+        """Have the kernel ignore new connections while handshakes under way are completed; False where it cannot.
+
+        Who connects between a worker's last accept and its close would be reset after having been told that the
+        connection stands. Ignored, they try again after a second, and are refused. For every process on these sockets.
+        """
+        if sys.platform != "linux":
+            return False
+        program = ctypes.create_string_buffer(b"".join(struct.pack("@HBBI", *step) for step in _NO_NEW_SYN))
+        option = struct.pack("@HP", len(_NO_NEW_SYN), ctypes.addressof(program))
+        try:
+            for place in self.places:
+                for sock in self._lists[place.setting] if place.spread else ():
+                    sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, option)
+        except OSError:
+            return False
+        return True
 
     def close(self) -> None:
         for sock in self.all:
