@@ -31,6 +31,7 @@ from edge.sockets import VARIABLE, Sockets, StartError
 from edge.telemetry import graveyard
 
 _LOG: Final = logging.getLogger(__name__)
+_LOG.setLevel(logging.INFO)  # what an operator's signal led to is always told
 _GRACE_S: Final = 5
 """What the parent waits beyond the drain before it kills."""
 _QUICK_S: Final = 2
@@ -133,6 +134,7 @@ class Parent(Arbiter):  # type: ignore[misc]
         """What we return to when no worker of the current generation comes to serve; None once one did."""
         self._proven = False
         self._numbers = 1
+        self._announced = 0
         self._deaths: dict[int, int] = {}
         self._not_before_mono: dict[int, float] = {}
         self._halt: HaltServer | None = None
@@ -192,6 +194,13 @@ class Parent(Arbiter):  # type: ignore[misc]
         number, workers = self._current.number, self._current.workers
         replaced = {life.slot for life in self._lives.values() if life.generation == number and life.serving}
         settled = all(slot in replaced for slot in range(workers))
+        if settled and self._announced != number:
+            self._announced = number
+            if number > 1:
+                _LOG.info("reload: %d workers serve with what is set now; the old ones finish and leave", workers)
+            elif self.master_pid:
+                told = "serving beside the parent %d: end that one to go on with this, or this one (%d) to go back"
+                _LOG.info(told, self.master_pid, self.pid)
         for pid, life in self._lives.items():
             if life.generation == number or life.retired_mono:
                 continue

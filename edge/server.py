@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _LOG: Final = logging.getLogger(__name__)
 _GC_ALLOCATIONS: Final = 20_000
+_FIRST_LOOK_S: Final = 3.0
 ENDING: Final = "ending"
 """The file by which a parent tells its workers that the whole host will end."""
 
@@ -145,6 +146,17 @@ class Edge:
         gc.set_threshold(_GC_ALLOCATIONS)
         self.listener.start()
 
+    def open_port(self) -> None:
+        """Answer probes, once the store was asked or did not answer for long: a successor must not say "starting".
+
+        Blocks up to _FIRST_LOOK_S."""
+        import gevent
+
+        end_mono = time.monotonic() + _FIRST_LOOK_S
+        while not self.feed.tried_once and time.monotonic() < end_mono:
+            gevent.sleep(0.01)
+        self.exporter.take_port()
+
     def drain(self) -> None:
         """Finish what is under way and leave. Blocks up to limits.drain_timeout_s and a little."""
         self.draining = True
@@ -234,6 +246,7 @@ class EdgeWorker(Worker):  # type: ignore[misc]
         import gevent
 
         self.edge.start()
+        self.edge.open_port()
         while self.alive and os.getppid() == self.ppid:
             self.notify()
             gevent.sleep(self.NOTIFY_S)
@@ -246,7 +259,8 @@ class EdgeWorker(Worker):  # type: ignore[misc]
             self.edge.stop()
 
     def handle_usr1(self, sig: int, frame: object) -> None:
-        self.edge.log.reopen()
+        if hasattr(self, "edge"):  # else it still boots, and opens the log anyway
+            self.edge.log.reopen()
 
     def handle_quit(self, sig: int, frame: object) -> None:
         """Ask for the end without a drain. gunicorn's own sleeps, which no handler may in a gevent hub."""

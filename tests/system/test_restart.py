@@ -336,10 +336,10 @@ def test_when_the_whole_host_stood_still_nobody_is_taken_for_wedged(store, tmp_p
         everybody = [edge.parent, *edge.parent.children()]
         for process in everybody:
             process.suspend()
-        time.sleep(3.5)
+        time.sleep(3)
         for process in everybody:
             process.resume()
-        time.sleep(2.5)
+        time.sleep(1.5)
         assert edge.children() == first
 
 
