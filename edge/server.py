@@ -3,9 +3,10 @@
 In:    Settings, the sockets and the folder the parent made.
 Out:   a serving worker; on SIGTERM a drained one.
 Laws:  1. Adapters are made and wired here and nowhere else. 2. Nothing heavy is imported before the worker has patched
-       the standard library (edge.__main__), so imports of adapters stand inside functions. 3. Drain: not ready, accept
-       no more, finish what is under way, tell nobody to wait for us, leave the numbers, exit 0.
-Not here: the parent process (edge.__main__, gunicorn's arbiter), any decision.
+       the standard library (edge.__main__), so imports of adapters stand inside functions. 3. Drain: accept no more,
+       finish what is under way, tell nobody to wait for us, leave the numbers, exit 0. 4. /readyz speaks for the host:
+       red when the host ends (the parent says so), while a worker that is being replaced leaves the answer to others.
+Not here: when workers come and go (edge.parent), any decision.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import logging
 import os
 import socket
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -24,23 +25,26 @@ from gunicorn.workers.base import Worker
 from edge.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from edge.ports import Ports
     from edge.telemetry.metrics import Dump
 
 _LOG: Final = logging.getLogger(__name__)
 _GC_ALLOCATIONS: Final = 20_000
+_FIRST_LOOK_S: Final = 3.0
+ENDING: Final = "ending"
+"""The file by which a parent tells its workers that the whole host will end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Inheritance:
-    """What the parent hands to a worker."""
+    """What the parent hands to a worker. `sockets`: by the setting of their port, those this worker accepts from."""
 
     settings: Settings
-    listening: socket.socket
-    metrics_listening: socket.socket
-    metrics_folder: Path
+    sockets: Mapping[str, Sequence[socket.socket]]
+    folder: Path
+    """Where the workers of a host leave their numbers, and the parent the mark ENDING."""
 
 
 class SystemClock:
@@ -99,6 +103,7 @@ class Edge:
         from edge.telemetry.recorder import Recorder
 
         settings = inherited.settings
+        self._ending = inherited.folder / ENDING
         self.draining = False
         self.client = Client(settings.redis)
         self.disk = StateDisk(settings.state_dir)
@@ -123,13 +128,12 @@ class Edge:
             upstream=UpstreamPool(settings.limits, settings.allowed_networks, Resolver()),
             recorder=Recorder(self.meter, self.log),
         )  # fmt: skip
-        self.listener = Listener(inherited.listening, Pipeline(self.ports), settings.limits, clock, identifiers)
-        self.exporter = Exporter(
-            inherited.metrics_listening, inherited.metrics_folder, self.collect, self.why_not_ready
-        )
-        # Both took descriptors of their own. Ours must not keep the port open while we drain.
-        inherited.listening.close()
-        inherited.metrics_listening.close()
+        own, *nobodys = inherited.sockets["EDGE_PORT"]
+        self.listener = Listener(own, Pipeline(self.ports), settings.limits, clock, identifiers)
+        for sock in nobodys:
+            self.listener.accept_from(sock)
+        (metrics,) = inherited.sockets["EDGE_METRICS_PORT"]
+        self.exporter = Exporter(metrics, inherited.folder, self.collect, self.why_not_ready)
 
     def start(self) -> None:
         """Begin to serve. Does not wait for Redis."""
@@ -142,15 +146,32 @@ class Edge:
         gc.set_threshold(_GC_ALLOCATIONS)
         self.listener.start()
 
+    def open_port(self) -> None:
+        """Answer probes, once the store was asked or did not answer for long: a successor must not say "starting".
+
+        Blocks up to _FIRST_LOOK_S."""
+        import gevent
+
+        end_mono = time.monotonic() + _FIRST_LOOK_S
+        while not self.feed.tried_once and time.monotonic() < end_mono:
+            gevent.sleep(0.01)
+        self.exporter.take_port()
+
     def drain(self) -> None:
         """Finish what is under way and leave. Blocks up to limits.drain_timeout_s and a little."""
         self.draining = True
+        if not self._ending.exists():
+            self.exporter.leave_port()
         self.listener.drain()
+        self.stop()
+
+    def stop(self) -> None:
+        """Leave without waiting for anybody; logs and numbers are written out."""
         for part in (self.feed, self.heartbeats, self.sessions, self.log, self.exporter, self.disk, self.client):
             _quietly(part.stop)
 
     def why_not_ready(self) -> str | None:
-        if self.draining:
+        if self._ending.exists():
             return "draining"
         if not self.feed.tried_once:
             return "starting: the store has not been asked yet"
@@ -175,7 +196,7 @@ class Edge:
             "active_connections": {labels(kind="downstream"): self.listener.connections},
             "tenants_held": {"": len(self.tenants)},
             "cache_memory_bytes": {"": self.cache.bytes_held},
-            "workers": {"": 1},
+            "workers": {"": int(not self.draining)},
         }
         versions = list(self.tenants.versions().items())[:1_000]
         targets = [
@@ -208,34 +229,42 @@ class EdgeWorker(Worker):  # type: ignore[misc]
     """gunicorn's view of a worker: it proves each NOTIFY_S that its hub turns, and drains when told to end."""
 
     inherited: Inheritance
-    """Set by the parent before the first fork."""
-    slot = 0
-    """Which of the parent's listening sockets is ours."""
+    """Set by the parent before each fork."""
+    quick = False
+    """Told to end without a drain."""
     NOTIFY_S: Final = 0.2
 
     def load_wsgi(self) -> None:
-        """There is no WSGI application. What fails here ends the parent: a worker that cannot boot never will."""
-        for number, listening in enumerate(self.sockets):
-            if number != self.slot:
-                listening.close()
+        """There is no WSGI application. What fails here counts as a worker that cannot boot (edge.parent)."""
         _start_sentry(self.inherited.settings)
-        inherited = replace(self.inherited, listening=self.sockets[self.slot])
-        self.edge = Edge(inherited)
+        self.edge = Edge(self.inherited)
+        # The parts took descriptors of their own. Ours must not keep a port open while we drain.
+        for sock in self.sockets:
+            sock.close()
 
     def run(self) -> None:
         import gevent
 
         self.edge.start()
+        self.edge.open_port()
         while self.alive and os.getppid() == self.ppid:
             self.notify()
             gevent.sleep(self.NOTIFY_S)
         draining = gevent.spawn(self.edge.drain)
-        while not draining.ready():
+        while not draining.ready() and not self.quick:
             self.notify()
             draining.join(self.NOTIFY_S)
+        if self.quick:
+            draining.kill(block=False)
+            self.edge.stop()
 
     def handle_usr1(self, sig: int, frame: object) -> None:
-        self.edge.log.reopen()
+        if hasattr(self, "edge"):  # else it still boots, and opens the log anyway
+            self.edge.log.reopen()
+
+    def handle_quit(self, sig: int, frame: object) -> None:
+        """Ask for the end without a drain. gunicorn's own sleeps, which no handler may in a gevent hub."""
+        self.quick, self.alive = True, False
 
 
 def _start_sentry(settings: Settings) -> None:

@@ -1,6 +1,7 @@
 """The environment, read once into frozen values; a wrong value is an error that names its variable.
 
-In:    a mapping of environment variables; in development also the file `.env`, for what the environment leaves out.
+In:    a mapping of environment variables; for what it leaves out also the file named by EDGE_SETTINGS_FILE and, in
+       development, the file `.env`.
 Out:   Settings, Limits; SettingsError with one line per wrong variable.
 Laws:  1. Nothing else on the edge reads the environment. 2. No silent default for a wrong value. 3. A secret is never
        echoed in an error.
@@ -95,6 +96,8 @@ class Settings:
     cache_bytes_max: int = 64 * 1024 * 1024
     heartbeat_timeout_s: int = 10
     """A worker silent for so long is killed and replaced."""
+    drain_notice_s: int = 0
+    """So long a host that will end goes on accepting after /readyz turned red."""
 
 
 class _Reader:
@@ -125,6 +128,8 @@ def load(environ: Mapping[str, str], dotenv: Path | None = None) -> Settings:
     """Read the edge's settings. Raises SettingsError naming every wrong variable."""
     if environ.get("VANTAGEEDGE_ENV") == "development" and dotenv is not None and dotenv.is_file():
         environ = {**_parse_dotenv(dotenv.read_text("utf-8")), **environ}
+    if environ.get("EDGE_SETTINGS_FILE"):
+        environ = {**_read_file(Path(environ["EDGE_SETTINGS_FILE"])), **environ}
     reader = _Reader(environ)
     no_redis = RedisAddress("", 0, False)
     no_peppers: Mapping[int, bytes] = {}
@@ -140,6 +145,9 @@ def load(environ: Mapping[str, str], dotenv: Path | None = None) -> Settings:
         workers=reader.read("EDGE_WORKERS", _workers, 2),
         state_dir=reader.read("EDGE_STATE_DIR", Path, Path(".edge-state")),
         access_log=reader.read("EDGE_ACCESS_LOG", str, "-"),
+        limits=Limits(drain_timeout_s=reader.read("EDGE_DRAIN_TIMEOUT_S", lambda text: _whole(text, 1, 3600), 25)),
+        heartbeat_timeout_s=reader.read("EDGE_HEARTBEAT_TIMEOUT_S", lambda text: _whole(text, 2, 300), 10),
+        drain_notice_s=reader.read("EDGE_DRAIN_NOTICE_S", lambda text: _whole(text, 0, 300), 0),
         allowed_networks=reader.read("ALLOWED_PRIVATE_ORIGINS", _networks, ()),
         sentry_dsn=reader.read("SENTRY_DSN", _http_url, ""),
     )
@@ -167,6 +175,14 @@ def _clerk(reader: _Reader) -> ClerkSettings:
     if clean and not parties:
         reader.errors.append("CLERK_AUTHORIZED_PARTIES is not set (nor its default, CONSOLE_URL)")
     return ClerkSettings(issuer=issuer, jwks_url=jwks_url, authorized_parties=parties, jwt_key=jwt_key)
+
+
+def _read_file(path: Path) -> dict[str, str]:
+    try:
+        return _parse_dotenv(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise SettingsError(f"EDGE_SETTINGS_FILE cannot be read: {path}: {reason}") from None
 
 
 def _parse_dotenv(text: str) -> dict[str, str]:

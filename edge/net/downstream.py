@@ -89,11 +89,15 @@ class Downstream:
         """Give the next head, None when the client is done. Answers what is no request itself."""
         listener, wire, buffer = self._listener, self._wire, self._buffer
         if not buffer:
-            if listener.draining and self._nothing_there():
-                return None
             self.idle = True
-            wire.deadline_mono = wire.sweeper.now_mono + listener.limits.idle_timeout_s
-            buffer = wire.recv()
+            wire.deadline_mono = wire.sweeper.now_mono + listener.idle_timeout_s
+            try:
+                buffer = wire.recv()
+            except TimedOut:
+                if self._nothing_there():
+                    return None
+                wire.deadline_mono = wire.sweeper.now_mono + listener.limits.head_timeout_s
+                buffer = wire.recv()  # it came while we were being told that nothing did
             if not buffer:
                 return None
             self.idle = False
@@ -159,6 +163,8 @@ class Downstream:
         elif self._body is not None:
             self._finish_body(self._body)
             self._body = None
+        elif self._closing and listener.draining and head.keep_alive:
+            self._linger()  # it may have sent more before it read that this is the last answer
 
     def _begin_body(self, head: RequestHead) -> bytes | RequestBody:
         buffer, length = self._buffer, head.content_length
@@ -314,10 +320,20 @@ class Downstream:
             self._wire.sweeper.chores.remove(self._gone_again)
 
     def drain(self) -> None:
-        """Ask the connection to end: at once when idle, else behind the current reply. In the hub only."""
-        if self.idle and self._exchange is None and self._nothing_there():
-            self._closing = True
-            self._wire.interrupt(ClientGone())
+        """Ask the connection to end: behind the current or the next reply, or once it was idle for the drain's grace.
+
+        In the hub only. A connection that was idle for long is not closed at once either: its client may be about to
+        send, and would lose that request."""
+        if self.idle:
+            wire = self._wire
+            wire.deadline_mono = min(wire.deadline_mono, wire.sweeper.now_mono + self._listener.idle_timeout_s)
+
+    def cut(self) -> None:
+        """End now, whatever is under way. In the hub only."""
+        if self._exchange is not None and not self._wire.closed:
+            self._cut()
+        if not interrupt(self._greenlet, ClientGone()):
+            self._wire.sweeper.chores.append(self._gone_again)
 
     def _cut(self) -> None:
         """A reply broke in its middle: make sure that nobody takes it for complete, however it was framed."""

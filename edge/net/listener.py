@@ -1,9 +1,10 @@
 """Takes connections in, within ceilings, and lets them go: the door of one worker.
 
-In:    a bound, listening socket (shared by the workers of a host), the pipeline, limits.
+In:    bound, listening sockets (shared with the parent and a predecessor or successor), the pipeline, limits.
 Out:   a Downstream in a greenlet of its own per connection.
 Laws:  1. Accepting runs in the hub and never blocks. 2. Above a ceiling a client is told so (503) and let go; memory
-       stays bounded. 3. Drain: accept no more, close idle connections, let those being served finish.
+       stays bounded. 3. Drain: accept no more, let those being served finish, close the others once they were idle for
+       a grace: a client that just sent its next request gets an answer, never a reset.
 Not here: serving (downstream), signals (edge.server), TLS.
 """
 
@@ -35,6 +36,9 @@ _log: Final = logging.getLogger(__name__)
 _ACCEPTS_PER_WAKE: Final = 16
 _OUT_OF_DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _PAUSE_S: Final = 0.5
+_DRAIN_GRACE_S: Final = 3.0
+"""A client that asks more often than this has had an answer with `Connection: close` before a drain closes on it."""
+_CUT_S: Final = 1.0
 
 
 class Listener:
@@ -57,22 +61,33 @@ class Listener:
         self.scheme: Final = scheme
         self.sections: Final = SectionMemo()
         self.draining = False
-        self._sock = _socket.socket(fileno=os.dup(sock.fileno()))
-        self._sock.setblocking(False)
+        self.idle_timeout_s = limits.idle_timeout_s
+        """How long a kept connection may be without a request from now on."""
+        self._socks: list[_socket.socket] = []
+        self._watchers: list[Any] = []
         self._downstreams: set[Downstream] = set()
         self._per_client: dict[str, int] = {}
         self._empty = Event()
-        self._accepting: Any = None
+        self.accept_from(sock)
         self.date_line = b""
         """The Date line of now, renewed with each sweep."""
+
+    def accept_from(self, sock: Any) -> None:
+        """One more socket to accept from. Call before `start`."""
+        own = _socket.socket(fileno=os.dup(sock.fileno()))
+        own.setblocking(False)
+        self._socks.append(own)
 
     def start(self) -> None:
         """Begin to accept. Call in the thread whose hub is to serve."""
         self._sweeper = Sweeper.of_this_hub()
         self._sweeper.chores.append(self._renew_date)
         self._renew_date(0.0)
-        self._accepting = gevent.get_hub().loop.io(self._sock.fileno(), READ)
-        self._accepting.start(self._accept)
+        loop = gevent.get_hub().loop
+        for sock in self._socks:
+            watcher = loop.io(sock.fileno(), READ)
+            watcher.start(self._accept, sock)
+            self._watchers.append(watcher)
 
     @property
     def connections(self) -> int:
@@ -82,16 +97,25 @@ class Listener:
         self.date_line = b"Date: %b\r\n" % http_date(self.clock.wall())
 
     def drain(self) -> None:
-        """Stop accepting and let every exchange finish. Blocks up to limits.drain_timeout_s; the rest is left."""
+        """Stop accepting and let every exchange finish. Blocks up to limits.drain_timeout_s; the rest is cut."""
         self.draining = True
+        self.idle_timeout_s = min(_DRAIN_GRACE_S, self.limits.drain_timeout_s / 4)
         self._stop_accepting()
         loop = gevent.get_hub().loop
         for downstream in tuple(self._downstreams):
             loop.run_callback(downstream.drain)
-        if self._downstreams:
-            self._empty.clear()
-            if not self._empty.wait(self.limits.drain_timeout_s):
-                _log.warning("drain ended with %d connections still busy", len(self._downstreams))
+        if self._all_left(self.limits.drain_timeout_s):
+            return
+        _log.warning("drain ended with %d connections still busy", len(self._downstreams))
+        for downstream in tuple(self._downstreams):
+            loop.run_callback(downstream.cut)
+        self._all_left(_CUT_S)
+
+    def _all_left(self, timeout_s: float) -> bool:
+        if not self._downstreams:
+            return True
+        self._empty.clear()
+        return bool(self._empty.wait(timeout_s))
 
     def left(self, downstream: Downstream) -> None:
         """A connection ended."""
@@ -105,18 +129,20 @@ class Listener:
             self._empty.set()
 
     def _stop_accepting(self) -> None:
-        if self._accepting is not None:
+        for watcher in self._watchers:
+            watcher.stop()
+            watcher.close()
+        self._watchers.clear()
+        for sock in self._socks:
             # Who waits in the kernel's queue has been told that the connection stands: closing now would reset it.
-            while self._accept():
+            while self._accept(sock):
                 pass
-            self._accepting.stop()
-            self._accepting.close()
-            self._accepting = None
-            self._sock.close()
+            sock.close()
+        self._socks.clear()
 
-    def _accept(self) -> bool:
+    def _accept(self, listening: _socket.socket) -> bool:
         """Take in whoever waits, so many at a time; gives whether there may be more."""
-        accept: Any = self._sock._accept  # type: ignore[attr-defined] # noqa: SLF001 - accept(2) as it is
+        accept: Any = listening._accept  # type: ignore[attr-defined] # noqa: SLF001 - accept(2) as it is
         for _ in range(_ACCEPTS_PER_WAKE):
             try:
                 descriptor, address = accept()
@@ -126,7 +152,7 @@ class Listener:
                 if error.errno in _OUT_OF_DESCRIPTORS:
                     self._pause(error)
                 return False
-            sock = _socket.socket(self._sock.family, self._sock.type, self._sock.proto, fileno=descriptor)
+            sock = _socket.socket(listening.family, listening.type, listening.proto, fileno=descriptor)
             sock.setblocking(False)
             client_ip = address[0].removeprefix("::ffff:") if address else "local"
             if address:
@@ -162,12 +188,13 @@ class Listener:
 
     def _pause(self, error: OSError) -> None:
         _log.error("cannot accept connections for %s s: %s", _PAUSE_S, error.strerror)
-        self._accepting.stop()
+        for watcher in self._watchers:
+            watcher.stop()
         gevent.spawn_later(_PAUSE_S, self._resume)
 
     def _resume(self) -> None:
-        if self._accepting is not None:
-            self._accepting.start(self._accept)
+        for watcher, sock in zip(self._watchers, self._socks, strict=False):  # none are left when a drain came between
+            watcher.start(self._accept, sock)
 
     def __repr__(self) -> str:
         return f"<Listener {len(self._downstreams)} connections{' draining' if self.draining else ''}>"

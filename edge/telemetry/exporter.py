@@ -56,9 +56,16 @@ class Exporter:
         self._filer: gevent.Greenlet[[], None] | None = None
 
     def start(self) -> None:
-        self._public.start()
+        """Tell siblings our numbers; who asks on the port waits for `take_port`."""
         self._private.start()
         self._filer = gevent.spawn(self._file_forever)
+
+    def take_port(self) -> None:
+        self._public.start()
+
+    def leave_port(self) -> None:
+        """Let others answer on the shared port from now on; siblings are still told our numbers."""
+        self._public.close()
 
     def stop(self) -> None:
         """Leave the last numbers behind and end. Blocks on the disk."""

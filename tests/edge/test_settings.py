@@ -78,6 +78,10 @@ def test_each_clerk_setting_may_be_given_instead():
         ("EDGE_PORT", "8e3"),
         ("EDGE_METRICS_PORT", "8000"),
         ("EDGE_WORKERS", "0"),
+        ("EDGE_SETTINGS_FILE", "/nowhere/settings"),
+        ("EDGE_DRAIN_TIMEOUT_S", "0"),
+        ("EDGE_DRAIN_NOTICE_S", "1.5"),
+        ("EDGE_HEARTBEAT_TIMEOUT_S", "1"),
         ("ALLOWED_PRIVATE_ORIGINS", "127.0.0.1/8"),
         ("SENTRY_DSN", "nowhere"),
         ("VANTAGEEDGE_ENV", "staging"),
@@ -120,6 +124,18 @@ def test_dotenv_fills_in_what_the_environment_leaves_out_in_development_only(tmp
     assert not settings.production
     assert load(ENVIRON, dotenv).port == 8000
     assert load(given, tmp_path / "absent").port == 8000
+
+
+def test_a_settings_file_fills_in_what_the_environment_leaves_out_in_production_too(tmp_path: Path):
+    file = tmp_path / "settings"
+    file.write_text("EDGE_WORKERS=4\nEDGE_BASE_DOMAIN=other.test\nEDGE_DRAIN_TIMEOUT_S=7\nEDGE_PORT=none\n")
+    given = ENVIRON | {"EDGE_SETTINGS_FILE": str(file), "EDGE_PORT": "8001"}
+    settings = load(given)
+    assert (settings.workers, settings.port, settings.base_domain) == (4, 8001, "example.com")
+    assert settings.limits.drain_timeout_s == 7
+    file.write_bytes(b"EDGE_WORKERS=\xff")
+    with pytest.raises(SettingsError, match="^EDGE_SETTINGS_FILE cannot be read: .*: it is not UTF-8$"):
+        load(given)
 
 
 def test_ipv6_may_be_bound():

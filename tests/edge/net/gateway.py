@@ -117,6 +117,7 @@ class Gateway:
         self._allowed = allowed
         self._sock = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.port = self._sock.getsockname()[1]
+        self.more_socks: tuple[socket.socket, ...] = ()
         self._up = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self.hub_errors: list[object] = []
@@ -143,6 +144,8 @@ class Gateway:
         self.upstream = UpstreamPool(self.limits, self._allowed, Resolver())
         self.pipeline = self._pipeline()
         self.listener = Listener(self._sock, self.pipeline, self.limits, Clock(), Identifiers())  # type: ignore[arg-type]
+        for sock in self.more_socks:
+            self.listener.accept_from(sock)
         self.listener.start()
         self.sweeper = Sweeper.of_this_hub()
         self._up.set()
