@@ -218,17 +218,22 @@ class Downstream:
         if exchange is None or exchange.started_reply or self._wire.peek():
             return False
         self._send(CONTINUE)
+        exchange.bytes_out += len(CONTINUE)
         return True
 
     def send_interim(self, head: ResponseHead) -> None:
         """Pass an origin's interim answer on; 100 (Continue) lets a client that waits go on. Raises ClientGone."""
-        body = self._body
+        exchange, body = self._exchange, self._body
+        assert exchange is not None
         if head.status == 100 and body is not None:
             if body.told:  # by us: the origin's word comes too late
                 return
             body.told, body.waits = True, False
-        lines = headers.response_lines(head.section, NOTHING) + via(head.version)
-        self._send(interim_head(head.status, head.reason, lines))
+        octets = interim_head(
+            head.status, head.reason, headers.response_lines(head.section, NOTHING) + via(head.version)
+        )
+        self._send(octets)
+        exchange.bytes_out += len(octets)
 
     def _finish_body(self, body: RequestBody) -> None:
         """After the reply: read the little that is left of a body, or end the connection (RFC 9112 section 9.3)."""
@@ -306,8 +311,23 @@ class Downstream:
         seen = self._wire.peek()
         if seen is None:
             self._wire.watch_again()
-        if seen != b"":
-            return
+        elif seen:
+            self._listener.unread.add(self)  # what lies there hides that a client leaves
+        else:
+            self._leave()
+
+    def look_again(self) -> bool:
+        """See whether the client left behind what it sent; True when that needs no further look. In the hub."""
+        wire = self._wire
+        if wire.closed or not wire.readable:
+            return True
+        if not wire.peer_left:
+            return False
+        self._leave()
+        return True
+
+    def _leave(self) -> None:
+        """The client left: what is done for it ends where it waits. In the hub."""
         self._gone = True
         if self._exchange is not None:
             self._exchange.client_gone = True

@@ -66,6 +66,8 @@ class Listener:
         self._socks: list[_socket.socket] = []
         self._watchers: list[Any] = []
         self._downstreams: set[Downstream] = set()
+        self.unread: set[Downstream] = set()
+        """Those whose clients sent more while they are served: looked at with each sweep, as nothing wakes them."""
         self._per_client: dict[str, int] = {}
         self._empty = Event()
         self.accept_from(sock)
@@ -81,7 +83,7 @@ class Listener:
     def start(self) -> None:
         """Begin to accept. Call in the thread whose hub is to serve."""
         self._sweeper = Sweeper.of_this_hub()
-        self._sweeper.chores.append(self._renew_date)
+        self._sweeper.chores += (self._renew_date, self._look_at_unread)
         self._renew_date(0.0)
         loop = gevent.get_hub().loop
         for sock in self._socks:
@@ -95,6 +97,11 @@ class Listener:
 
     def _renew_date(self, now_mono: float) -> None:
         self.date_line = b"Date: %b\r\n" % http_date(self.clock.wall())
+
+    def _look_at_unread(self, now_mono: float) -> None:
+        for downstream in tuple(self.unread):
+            if downstream.look_again():
+                self.unread.discard(downstream)
 
     def drain(self) -> None:
         """Stop accepting and let every exchange finish. Blocks up to limits.drain_timeout_s; the rest is cut."""
@@ -120,6 +127,7 @@ class Listener:
     def left(self, downstream: Downstream) -> None:
         """A connection ended."""
         self._downstreams.discard(downstream)
+        self.unread.discard(downstream)
         count = self._per_client.get(downstream.client_ip, 1) - 1
         if count:
             self._per_client[downstream.client_ip] = count

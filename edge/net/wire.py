@@ -26,6 +26,8 @@ from edge.net.sweeper import Sweeper
 READ: Final = 1
 WRITE: Final = 2
 READ_BYTES: Final = 65_536
+_PEER_LEFT: Final = frozenset({7, 8})
+"""CLOSE and CLOSE_WAIT, the first octet of TCP_INFO (linux/tcp.h)."""
 _switch: Final = greenlet.switch
 _throw: Final = greenlet.throw
 
@@ -135,6 +137,14 @@ class Wire:
     @property
     def reads(self) -> bool:
         return self._reader is not None
+
+    @property
+    def peer_left(self) -> bool:
+        """Whether the peer closed or reset the connection behind what is still unread, where the system can tell."""
+        try:
+            return self.sock.getsockopt(_socket.IPPROTO_TCP, _socket.TCP_INFO, 1)[0] in _PEER_LEFT
+        except OSError:
+            return False
 
     def interrupt(self, error: BaseException) -> None:
         """Throw into whoever waits on this wire; nothing happens when nobody does. In the hub only."""

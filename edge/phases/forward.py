@@ -112,7 +112,7 @@ def request(
     length = 0 if body is None else len(body) if isinstance(body, bytes) else body.length
     if length is None and b"trailer" in section.index:
         extra += headers.trailer_line(section)
-    takes_trailers = _takes_trailers(exchange)
+    takes_trailers = b"te" in section.index and _takes_trailers(exchange)
     if takes_trailers:
         extra += headers.TE_LINES
     if head.method == b"OPTIONS" and (hops := forwarded.hops_left(section)) is not None:
@@ -130,8 +130,6 @@ def request(
 def _takes_trailers(exchange: Exchange) -> bool:
     """Not where an answer may be kept: it would depend on TE, which its key does not hold."""
     head = exchange.head
-    if b"te" not in head.section.index:
-        return False
     return head.version == 11 and exchange.cache_key is None and headers.wants_trailers(head.section)
 
 

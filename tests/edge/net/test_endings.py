@@ -111,17 +111,35 @@ def test_a_client_that_leaves_takes_its_origins_request_along(behaviour, request
         eventually(lambda: gateway.listener.connections == 0)
 
 
-def test_a_client_that_leaves_an_upload_the_origin_does_not_take_is_noticed():
-    watched = Watched(takes_nothing)
+@pytest.mark.parametrize(
+    ("behaviour", "request_octets", "leave"),
+    [
+        # an orderly close waits in the client's kernel behind octets for which there is no room: only a reset arrives
+        pytest.param(takes_nothing, post(50_000_000) + bytes(30_000_000), "reset", id="an upload that stands still"),
+        pytest.param(thinks, get() + get(b"/next"), "close", id="a pipelined request, closed"),
+        pytest.param(thinks, get() + get(b"/next"), "reset", id="a pipelined request, reset"),
+    ],
+)
+def test_a_client_that_leaves_behind_octets_nobody_read_is_noticed_too(behaviour, request_octets, leave):
+    """Nothing wakes the edge: what lies unread before the end hides it."""
+    watched = Watched(behaviour)
     with Origin(watched) as origin, WholeGateway(origin.url, BIG) as gateway, gateway.client() as client:
-        client.send(post(50_000_000))
+        head, _, rest = request_octets.partition(b"\r\n\r\n")
+        client.send(head + b"\r\n\r\n")
+        assert watched.reached.wait(3)
         client.sock.settimeout(0.3)
         with contextlib.suppress(OSError):
-            client.send(bytes(30_000_000))
-        origins.reset(client.sock)
-        record = one_record(gateway)
-        assert record.client_gone
-        eventually(lambda: gateway.upstream.connections == 0, 1.0)
+            client.send(rest)
+        time.sleep(0.1)
+        left_mono = time.monotonic()
+        if leave == "reset":
+            origins.reset(client.sock)
+        else:
+            client.sock.close()
+        eventually(lambda: gateway.upstream.connections == 0, 2.0)
+        assert time.monotonic() - left_mono < 1.0
+        assert one_record(gateway).client_gone
+        eventually(lambda: not gateway.listener.unread)
 
 
 # The origin leaves

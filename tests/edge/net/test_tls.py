@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import _socket
+import contextlib
 import datetime as dt
 import ipaddress
 import socket
 import ssl
+import threading
+import time
 
+import gevent
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -15,7 +20,10 @@ from cryptography.x509.oid import NameOID
 
 from edge.errors import Retry
 from edge.net.connecting import default_context
-from tests.edge.net.gateway import Gateway, eventually
+from edge.net.sweeper import Sweeper
+from edge.net.tls import TlsWire
+from tests.edge.fakes import a_route
+from tests.edge.net.gateway import Gateway, WholeGateway, eventually
 from tests.origins import misbehaving as origins
 from tests.origins.misbehaving import Origin
 
@@ -162,3 +170,88 @@ def test_what_an_origin_says_unasked_in_a_record_of_its_own_is_nobodys_answer(ce
         trusting(gateway, certificate)
         assert [gateway.get().body for _ in range(3)] == [b"00", b"00", b"00"]
         assert origin.connections == 3
+
+
+def test_an_origin_behind_tls_decides_on_an_upload_and_speaks_in_the_middle_of_it(certificate):
+    """Session tickets wake the pump too; they are nobody's word."""
+
+    def play(sock):
+        while head := origins.head(sock):
+            heads.append(head)
+            sock.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+            body = origins.exactly(sock, 3)
+            sock.sendall(b"HTTP/1.1 102 Processing\r\nX: " + b"x" * 20_000 + b"\r\n\r\n")
+            body += origins.exactly(sock, 3)
+            sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n" + body)
+
+    heads = []
+    with (
+        Origin(behind_tls(certificate, play)) as origin,
+        WholeGateway(f"https://localhost:{origin.port}") as gateway,
+        gateway.client() as client,
+    ):
+        trusting(gateway, certificate)
+        for _ in range(2):
+            client.send(
+                b"PUT / HTTP/1.1\r\nHost: demo.example.com\r\nExpect: 100-continue\r\nContent-Length: 6\r\n\r\n"
+            )
+            assert client.until(b"\r\n\r\n").startswith(b"HTTP/1.1 100 ")
+            client.send(b"abc")
+            assert client.until(b"\r\n\r\n").startswith(b"HTTP/1.1 102 ")
+            client.send(b"def")
+            assert client.answer().body == b"abcdef"
+        assert all(b"\r\nExpect: 100-continue\r\n" in head for head in heads)
+        assert origin.connections == 1
+
+
+def test_an_early_answer_behind_tls_ends_an_upload_the_origin_does_not_take(certificate):
+    def refuse(sock):
+        origins.head(sock)
+        time.sleep(0.3)
+        sock.sendall(b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\n\r\nbig")
+        time.sleep(2)
+
+    with (
+        Origin(behind_tls(certificate, refuse)) as origin,
+        WholeGateway(f"https://localhost:{origin.port}", a_route("/*", body_bytes_max=100_000_000)) as gateway,
+        gateway.client() as client,
+    ):
+        trusting(gateway, certificate)
+        client.send(b"PUT / HTTP/1.1\r\nHost: demo.example.com\r\nContent-Length: 50000000\r\n\r\n")
+        client.sock.settimeout(0.2)
+        began = time.monotonic()
+        with contextlib.suppress(OSError):
+            client.send(bytes(30_000_000))
+        client.sock.settimeout(5)
+        assert (client.answer().status, time.monotonic() - began < 1.5) == (413, True)
+        eventually(lambda: gateway.upstream.connections == 0)
+
+
+def test_records_that_came_together_are_taken_together(certificate):
+    """Nothing would wake whoever took only the first: the socket is empty."""
+    here, there = socket.socketpair()
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(certificate)
+    sent, seen = threading.Event(), threading.Event()
+
+    def speak():
+        with server.wrap_socket(there, server_side=True) as wrapped:
+            wrapped.sendall(bytes(40_000))
+            sent.set()
+            seen.wait(5)
+
+    speaker = threading.Thread(target=speak)
+    speaker.start()
+    here.setblocking(False)
+    wire = TlsWire(
+        _socket.socket(fileno=here.detach()), Sweeper.of_this_hub(),
+        ssl.create_default_context(cafile=str(certificate)), server_hostname="localhost",
+    )  # fmt: skip
+    gevent.spawn(wire.handshake).get(timeout=5)
+    assert sent.wait(5)
+    taken = wire.take()
+    nothing = wire.take()
+    seen.set()
+    speaker.join(5)
+    wire.close()
+    assert (taken, nothing) == (bytes(40_000), None)

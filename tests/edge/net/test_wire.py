@@ -54,6 +54,33 @@ def test_what_came_while_nobody_was_reading_is_told_and_then_read(pair):
     assert wire.recv() == b""
 
 
+def test_what_is_there_can_be_taken_without_waiting(pair):
+    wire, far = pair
+    assert wire.take() is None
+    far.send(b"abc")
+    assert (wire.take(), wire.take()) == (b"abc", None)
+    far.close()
+    assert wire.take() == b""
+
+
+def test_only_tcp_tells_that_a_peer_left_behind_what_is_unread(pair):
+    wire, far = pair
+    far.send(b"abc")
+    far.close()
+    assert not wire.peer_left, "a pair of sockets has no TCP_INFO: nothing is claimed"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        client = socket.create_connection(server.getsockname())
+        accepted, _ = server.accept()
+        tcp = Wire(_socket.socket(fileno=accepted.detach()), Sweeper.of_this_hub())
+        client.sendall(b"abc")
+        assert not tcp.peer_left
+        client.close()
+        gevent.sleep(0.05)
+        assert tcp.peer_left
+        tcp.close()
+        assert not tcp.peer_left
+
+
 def test_a_writer_waits_for_room_and_everything_arrives(pair):
     wire, far = pair
     sent = bytes(range(256)) * 10_000
