@@ -102,6 +102,8 @@ class Pump:
 
     def _pour(self, body: Body) -> bool:
         chunked = body.length is None
+        if self._connection.wire.readable:  # it spoke before anybody listened: before it was asked, even
+            self.woken()
         while not self._over:
             self._pass_on()
             self.began = True

@@ -106,7 +106,11 @@ def entry(number: int, port: int = 1) -> dict:
     return {"EDGE_PORT": {"address": "127.0.0.1", "port": port, "descriptors": [number]}}
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "{}", "7", told(sockets=[1]), told(sockets={"A": 1}), told(pid="x")])
+@pytest.mark.parametrize(
+    "text",
+    ["{", "[]", "{}", "7", told(sockets=[1]), told(sockets={"A": 1}), told(pid="x")],
+    ids=["cut", "list", "empty", "number", "sockets", "socket", "pid"],  # the texts differ from process to process
+)
 def test_what_no_parent_wrote_is_refused(text):
     with pytest.raises(StartError, match=f"^{VARIABLE}: is not what a parent leaves"):
         inherit(text)

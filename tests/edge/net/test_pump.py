@@ -5,9 +5,11 @@ Everything between two sockets is real; clients speak to demo.example.com.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import time
 
+import gevent
 import pytest
 
 from tests.edge.fakes import a_bucket, a_cache, a_route
@@ -385,6 +387,30 @@ def test_a_final_answer_ends_an_upload_though_an_interim_one_came_before():
         assert time.monotonic() - said[0] < 1.2
         assert (len(heads), answer.status, answer.body, answer.field(b"Connection")) == (1, 413, b"big", b"close")
         eventually(lambda: gateway.upstream.connections == 0)
+
+
+def test_an_origin_that_answers_before_it_is_asked_is_heard_though_it_takes_nothing():
+    def speaks_first(sock):
+        sock.sendall(b"HTTP/1.1 503 Busy\r\nContent-Length: 4\r\nConnection: close\r\n\r\nbusy")
+        time.sleep(2)
+
+    route = a_route("/*", body_bytes_max=100_000_000)
+    with Origin(speaks_first) as origin, WholeGateway(origin.url, route) as gateway, gateway.client() as client:
+        connect = gateway.upstream._connection
+
+        def slowly(target, request):
+            made = connect(target, request)
+            gevent.sleep(0.1)  # the origin's word arrives before the pump begins
+            return made
+
+        gateway.upstream._connection = slowly
+        began = time.monotonic()
+        client.send(put(b"Content-Length: 50000000\r\n"))
+        client.sock.settimeout(0.2)
+        with contextlib.suppress(OSError):
+            client.send(bytes(30_000_000))
+        client.sock.settimeout(5)
+        assert (client.answer().status, time.monotonic() - began < 1.5) == (503, True)
 
 
 @pytest.mark.parametrize("upload", [b"", b"abc"])
