@@ -155,8 +155,8 @@ class TlsWire(Wire):
         """OpenSSL takes data that it finds behind its own close_notify for an error, unless it was read before."""
         pieces = [self._ahead]
         with contextlib.suppress(ssl.SSLWantReadError, ssl.SSLZeroReturnError, ssl.SSLEOFError):
-            while True:
-                pieces.append(self._tls.read(READ_BYTES))
+            while piece := self._tls.read(READ_BYTES):
+                pieces.append(piece)
         self._ahead = b"".join(pieces)
 
     def _look(self) -> bytes | None:
