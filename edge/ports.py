@@ -168,11 +168,16 @@ class UpstreamRequest:
     """The client takes trailers: a body that has some is given as a Body, however short it is."""
     interim: Callable[[ResponseHead], None] | None = None
     """Called with each interim answer (1xx) before `send` returns; None: they are dropped."""
+    upgrade: bytes = b""
+    """The protocols the head offers to switch to; without any, a 101 is an invalid response."""
 
 
 @dataclass(slots=True)
 class UpstreamResponse:
-    """`body` is bytes when it is all here, else a Body whose close() gives the connection back or throws it away."""
+    """`body` is bytes when it is all here, else a Body whose close() gives the connection back or throws it away.
+
+    Of a 101 it is the origin's side of a tunnel, which only `write` knows how to carry.
+    """
 
     head: ResponseHead
     body: bytes | Body
@@ -182,7 +187,7 @@ class UpstreamResponse:
 
 class Upstream(Protocol):
     def send(self, request: UpstreamRequest) -> UpstreamResponse:
-        """Send one attempt and give the final response's head. Blocks.
+        """Send one attempt and give the final response's head, or that of a 101 to what was offered. Blocks.
 
         Raises GatewayError with source UPSTREAM and a truthful `retry`, or ClientGone when the client's upload ends.
         """

@@ -193,7 +193,10 @@ class Edge:
             "access_log_dropped_total": {"": self.log.dropped_total},
         }
         dump.summed = {
-            "active_connections": {labels(kind="downstream"): self.listener.connections},
+            "active_connections": {
+                labels(kind="downstream"): self.listener.connections,
+                labels(kind="tunnel"): len(self.listener.tunnels),
+            },
             "tenants_held": {"": len(self.tenants)},
             "cache_memory_bytes": {"": self.cache.bytes_held},
             "workers": {"": int(not self.draining)},

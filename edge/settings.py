@@ -43,6 +43,8 @@ class Limits:
     """A kept connection without a request."""
     body_idle_timeout_s: float = 60.0
     """Between two reads or writes of a body with the client."""
+    tunnel_idle_timeout_s: float = 300.0
+    """Behind a 101, without an octet in either direction."""
     connections_max: int = 10_000
     connections_per_client_max: int = 1_000
     upstream_idle_per_target_max: int = 64

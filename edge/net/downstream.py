@@ -6,9 +6,10 @@ Laws:  1. One read and one write per message where it fits. 2. Pipelined request
        is not looked at before the last reply is out. 3. A body is never held: it goes through in pieces, and a side
        that does not read stops the other. 4. A client that closes while it is served is noticed at once and what was
        begun for it is abandoned; half-closed counts as closed. 5. What cannot be told apart from the next request (an
-       unread body, a broken one) ends the connection. 6. A crash ends this connection only. 7. Interim answers go to
-       HTTP/1.1 clients only, and never behind the beginning of the final one.
-Not here: what to answer (pipeline), request bodies (request_body), accepting and ceilings (listener).
+       unread body, a broken one, octets behind a declined upgrade) ends the connection. 6. A crash ends this connection
+       only. 7. Interim answers go to HTTP/1.1 clients only, and never behind the beginning of the final one.
+Not here: what to answer (pipeline), request bodies (request_body), what follows a 101 (tunnel), accepting and ceilings
+          (listener).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from greenlet import getcurrent
 
 from edge.errors import ClientGone, GatewayError, Source
 from edge.exchange import NOTHING, Exchange
-from edge.http import headers
+from edge.http import headers, upgrade
 from edge.http.forwarded import via
 from edge.http.framing import LAST_CHUNK, ChunkedDecoder, FramingError, chunk, last_chunk
 from edge.http.messages import ClientBody, Reply, RequestHead, ResponseHead
@@ -253,6 +254,11 @@ class Downstream:
         """Write a whole reply; returns when its last byte is handed to the socket. Raises ClientGone, GatewayError."""
         exchange = self._exchange
         assert exchange is not None
+        if reply.status == 101:
+            self._closing = True
+            early, self._buffer = self._buffer, b""
+            self._listener.tunnels.carry(exchange, self._wire, reply, self._listener.date_line, early)
+            return
         head = exchange.head
         framing, chunked, until_close = framing_line(reply, head.method, head.version)
         error = exchange.error
@@ -262,6 +268,7 @@ class Downstream:
             or self._listener.draining
             or (error is not None and error.close)
             or (self._body is not None and not self._body.done and not self._body.small)
+            or ((self._buffer or self._wire.readable) and upgrade.offered(head))
         ):
             self._closing = True
             connection = CLOSE_LINE

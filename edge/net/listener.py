@@ -4,7 +4,8 @@ In:    bound, listening sockets (shared with the parent and a predecessor or suc
 Out:   a Downstream in a greenlet of its own per connection.
 Laws:  1. Accepting runs in the hub and never blocks. 2. Above a ceiling a client is told so (503) and let go; memory
        stays bounded. 3. Drain: accept no more, let those being served finish, close the others once they were idle for
-       a grace: a client that just sent its next request gets an answer, never a reset.
+       a grace: a client that just sent its next request gets an answer, never a reset. Tunnels, which may never finish,
+       are asked to end shortly before the time is up.
 Not here: serving (downstream), signals (edge.server), TLS.
 """
 
@@ -25,6 +26,7 @@ from edge.http.parser import SectionMemo
 from edge.http.writer import CLOSE_LINE, response_head
 from edge.net.downstream import Downstream
 from edge.net.sweeper import Sweeper
+from edge.net.tunnel import Tunnels
 from edge.net.wire import READ, Wire
 
 if TYPE_CHECKING:
@@ -38,6 +40,8 @@ _OUT_OF_DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUF
 _PAUSE_S: Final = 0.5
 _DRAIN_GRACE_S: Final = 3.0
 """A client that asks more often than this has had an answer with `Connection: close` before a drain closes on it."""
+_FAREWELL_S: Final = 3.0
+"""Before the end of a drain: what tunnels have to take leave."""
 _CUT_S: Final = 1.0
 
 
@@ -60,6 +64,7 @@ class Listener:
         self.identifiers: Final = identifiers
         self.scheme: Final = scheme
         self.sections: Final = SectionMemo()
+        self.tunnels: Final = Tunnels(limits.tunnel_idle_timeout_s)
         self.draining = False
         self.idle_timeout_s = limits.idle_timeout_s
         """How long a kept connection may be without a request from now on."""
@@ -111,7 +116,7 @@ class Listener:
         loop = gevent.get_hub().loop
         for downstream in tuple(self._downstreams):
             loop.run_callback(downstream.drain)
-        if self._all_left(self.limits.drain_timeout_s):
+        if self._all_left_in_peace(self.limits.drain_timeout_s):
             return
         _log.warning("drain ended with %d connections still busy", len(self._downstreams))
         for downstream in tuple(self._downstreams):
@@ -123,6 +128,17 @@ class Listener:
             return True
         self._empty.clear()
         return bool(self._empty.wait(timeout_s))
+
+    def _all_left_in_peace(self, timeout_s: float) -> bool:
+        """Tunnels are asked to leave before the end, and then ended."""
+        farewell_s = min(_FAREWELL_S, timeout_s / 2)
+        if self._all_left(timeout_s - farewell_s):
+            return True
+        self.tunnels.retire()
+        if self._all_left(farewell_s * 0.8):
+            return True
+        self.tunnels.abandon()
+        return self._all_left(farewell_s * 0.2)
 
     def left(self, downstream: Downstream) -> None:
         """A connection ended."""

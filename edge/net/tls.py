@@ -3,13 +3,15 @@
 In:    a connected socket, an SSLContext, the name to verify.
 Out:   a Wire whose recv and send speak plaintext.
 Laws:  1. OpenSSL never sees the socket: it works on memory buffers, so waiting stays the Wire's. 2. A connection that
-       ends without close_notify is an error, not an end: a body framed by the close would be cut silently.
+       ends without close_notify is an error, not an end: a body framed by the close would be cut silently. In a tunnel
+       it is an end: what is spoken there says itself whether it is complete, and much of it ends so.
 Not here: which names and versions are accepted (the context's maker).
 """
 
 from __future__ import annotations
 
 import _socket
+import contextlib
 import ssl
 from typing import Final
 
@@ -20,7 +22,7 @@ _RECORD_BYTES_MAX: Final = 16_384
 
 
 class TlsWire(Wire):
-    __slots__ = ("_ahead", "_incoming", "_outgoing", "_tls")
+    __slots__ = ("_ahead", "_finished", "_incoming", "_outgoing", "_tls")
 
     def __init__(
         self,
@@ -32,6 +34,7 @@ class TlsWire(Wire):
         server_side: bool = False,
     ) -> None:
         self._ahead = b""
+        self._finished = False
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._tls = context.wrap_bio(
@@ -104,6 +107,57 @@ class TlsWire(Wire):
         while len(octets) < READ_BYTES and self.holds_octets and self.peek():  # records that came together
             octets += self.recv()
         return octets
+
+    def take_into(self, into: memoryview) -> int:
+        """As Wire's, at most one record; `holds_octets` says whether there is more without the socket's saying so."""
+        if self._ahead:
+            size = min(len(self._ahead), len(into))
+            into[:size] = self._ahead[:size]
+            self._ahead = self._ahead[size:]
+            return size
+        while True:
+            try:
+                return self._tls.read(len(into), into)  # type: ignore[return-value]  # the stubs lack it
+            except ssl.SSLWantReadError:
+                self.offer_rest()
+            except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+                return 0
+            try:
+                octets = self.sock.recv(READ_BYTES)
+            except BlockingIOError:
+                return -1
+            if octets:
+                self._incoming.write(octets)
+            else:
+                self._incoming.write_eof()
+
+    def offer(self, octets: memoryview) -> bool:
+        self._tls.write(octets)
+        return self.offer_rest()
+
+    def offer_rest(self) -> bool:
+        while super().offer_rest():
+            if not self._outgoing.pending:
+                return True
+            self._rest = memoryview(self._outgoing.read())
+        return False
+
+    def finish(self) -> bool:
+        """As Wire's, with close_notify before the end (RFC 8446 section 6.1: it ends one direction only)."""
+        if not self._finished:
+            self._finished = True
+            self._read_ahead()
+            with contextlib.suppress(ssl.SSLWantReadError):  # it would wait for the peer's
+                self._tls.unwrap()
+        return super().finish()
+
+    def _read_ahead(self) -> None:
+        """OpenSSL takes data that it finds behind its own close_notify for an error, unless it was read before."""
+        pieces = [self._ahead]
+        with contextlib.suppress(ssl.SSLWantReadError, ssl.SSLZeroReturnError, ssl.SSLEOFError):
+            while piece := self._tls.read(READ_BYTES):
+                pieces.append(piece)
+        self._ahead = b"".join(pieces)
 
     def _look(self) -> bytes | None:
         try:

@@ -6,9 +6,9 @@ Laws:  1. Head and small body leave in one write. 2. A connection is used again 
        exchange behind which nothing else came; anything else closes it. 3. Connections are never shared between
        tenants: an origin that desynchronises one can only hurt its own tenant. 4. An idle connection that its origin
        closes is thrown away when it happens; for a request that must not be sent twice it is looked at once more
-       before use. 5. Interim answers (1xx) pass on as they come, in bounded number, and buy the origin no time; 101
-       was never asked for. 6. Connection and target know what the origin speaks: one seen to speak HTTP/1.0 is not
-       asked for interim answers.
+       before use. 5. Interim answers (1xx) pass on as they come, in bounded number, and buy the origin no time; a 101
+       is taken only for what was offered, and its connection is a tunnel's from then on. 6. Connection and target know
+       what the origin speaks: one seen to speak HTTP/1.0 is not asked for interim answers.
 Not here: choosing targets and retrying (pipeline), the books (pool), names (address), opening a connection
           (connecting), bodies (pump, reply_body), what failures are called (failures).
 """
@@ -21,6 +21,7 @@ from typing import Final
 
 from contracts.addresses import IPNetwork
 from edge.errors import GatewayError, Retry
+from edge.http import upgrade
 from edge.http.framing import ChunkedDecoder, Decoder, FramingError, LengthDecoder, UntilCloseDecoder
 from edge.http.messages import Body, ResponseHead
 from edge.http.parser import SectionMemo, parse_response_head
@@ -31,6 +32,7 @@ from edge.net.pool import Books
 from edge.net.pump import Pump, pass_on
 from edge.net.reply_body import ReplyBody
 from edge.net.sweeper import Sweeper
+from edge.net.tunnel import Switched
 from edge.net.wire import TimedOut, Wire
 from edge.ports import UpstreamRequest, UpstreamResponse
 from edge.settings import Limits
@@ -223,6 +225,8 @@ class UpstreamPool:
                     return UpstreamResponse(
                         head, self._body(connection, request, head, buffer, reusable), reused, connect_s
                     )
+                if head.status == 101 and (protocols := upgrade.agreed(head, request.upgrade)):
+                    return UpstreamResponse(head, Switched(connection, protocols, buffer), reused, connect_s)
                 interims += 1
                 pass_on(request, head, interims)
             try:

@@ -40,8 +40,8 @@ class Wire:
     """`deadline_mono` bounds whatever wait comes next; `write_timeout_s` a write that makes no progress."""
 
     __slots__ = (
-        "_hub", "_in", "_out", "_reader", "_writer", "closed", "deadline_mono", "on_wake", "readable", "sock",
-        "sweeper", "write_timeout_s",
+        "_hub", "_in", "_out", "_reader", "_rest", "_writer", "closed", "deadline_mono", "on_wake", "readable",
+        "sock", "sweeper", "write_timeout_s",
     )  # fmt: skip
 
     def __init__(self, sock: _socket.socket, sweeper: Sweeper, write_timeout_s: float = 60.0) -> None:
@@ -56,6 +56,7 @@ class Wire:
         self.on_wake: Callable[[], None] | None = None
         self._reader: Any = None
         self._writer: Any = None
+        self._rest: bytes | memoryview = b""
         self._out: Any = None
         self._in: Any = self._hub.loop.io(sock.fileno(), READ)
         self._in.start(self._on_readable)
@@ -176,6 +177,66 @@ class Wire:
             pass
         if self._reader is not None or self._writer is not None:
             self._hub.loop.run_callback(self.interrupt, OSError(errno.EBADF, "the connection was closed"))
+
+    # Without waiting, in the hub: for who has it call when there is something to do (tunnel)
+
+    def await_end(self) -> None:
+        """Block until somebody interrupts, or the deadline passes. Raises TimedOut, or what was thrown."""
+        current = self._reader = getcurrent()
+        current.waits_on = self
+        try:
+            _switch(self._hub)
+        finally:
+            current.waits_on = self._reader = None
+
+    def listen(self, called: Callable[[], None] | None) -> None:
+        """Have this called whenever something is there, until None is given; recv is no longer used."""
+        self.on_wake = None
+        self._in.stop()
+        if called is not None:
+            self._in.start(called)
+
+    def listen_for_room(self, called: Callable[[], None] | None) -> None:
+        """Have this called whenever the socket takes more, until None is given; send is no longer used."""
+        if self._out is None:
+            self._out = self._hub.loop.io(self.sock.fileno(), WRITE)
+        self._out.stop()
+        if called is not None:
+            self._out.start(called)
+
+    def take_into(self, into: memoryview) -> int:
+        """Read what is there: 0 when the peer ended its direction, -1 when nothing is there. Raises OSError."""
+        try:
+            return self.sock.recv_into(into)
+        except BlockingIOError:
+            return -1
+
+    def offer(self, octets: memoryview) -> bool:
+        """Send what fits and keep a copy of the rest; whether all is out. Not while a rest is kept. Raises OSError."""
+        try:
+            sent = self.sock.send(octets)
+        except BlockingIOError:
+            sent = 0
+        if sent == len(octets):
+            return True
+        self._rest = memoryview(bytes(octets[sent:]))
+        return False
+
+    def offer_rest(self) -> bool:
+        """Send what fits of the rest; whether all is out. Raises OSError."""
+        try:
+            while self._rest:
+                self._rest = self._rest[self.sock.send(self._rest) :]
+        except BlockingIOError:
+            return False
+        return True
+
+    def finish(self) -> bool:
+        """End our direction and leave the other as it is; False: try again when there is room. Raises OSError."""
+        if not self.offer_rest():
+            return False
+        self.sock.shutdown(_socket.SHUT_WR)
+        return True
 
     def _on_readable(self) -> None:
         reader = self._reader

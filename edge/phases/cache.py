@@ -21,7 +21,7 @@ from contracts.bounds import CACHE_OBJECT_BYTES_MAX
 from contracts.keyspace import url_digest
 from edge.errors import GatewayError, Source
 from edge.exchange import Exchange, Principal
-from edge.http import caching, conditional, forwarded, headers
+from edge.http import caching, conditional, forwarded, headers, upgrade
 from edge.http.messages import Body, FieldSection, Reply
 from edge.ports import Cache, CacheKey, StoredResponse, UpstreamResponse
 from edge.snapshot import CachePlan, Route, joined
@@ -62,6 +62,8 @@ def lookup(exchange: Exchange, route: Route, plan: CachePlan, cache: Cache) -> R
         reason = "method"
     elif head.has_body:
         reason = "body"
+    elif b"upgrade" in head.section.index and upgrade.offered(head):
+        reason = "upgrade"  # the answer may be another protocol
     if reason is not None:
         _bypass(exchange, reason)
         return None

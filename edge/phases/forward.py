@@ -17,7 +17,7 @@ from typing import Final
 
 from edge.errors import GatewayError, Retry, Source
 from edge.exchange import NOTHING, Exchange, Principal
-from edge.http import forwarded, headers, writer
+from edge.http import forwarded, headers, upgrade, writer
 from edge.http.messages import ClientBody, Reply
 from edge.ports import UpstreamRequest, UpstreamResponse
 from edge.snapshot import Route, Target, Tenant
@@ -109,6 +109,9 @@ def request(
         _principal_line(exchange),
         exchange.request_id,
     )
+    offer = upgrade.offered(head) if b"upgrade" in section.index else b""
+    if offer:
+        extra += upgrade.lines(offer)
     length = 0 if body is None else len(body) if isinstance(body, bytes) else body.length
     if length is None and b"trailer" in section.index:
         extra += headers.trailer_line(section)
@@ -124,6 +127,7 @@ def request(
     return UpstreamRequest(
         tenant.id, target.id, target.url, head.method, raw, body, origin.connect_timeout_s, origin.timeout_s,
         origin.idle_timeout_s, fresh, isinstance(body, Upload) and body.waits, takes_trailers, exchange.interim,
+        offer,
     )  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from contracts.addresses import parse_networks
 from contracts.snapshot import RouteConfig
 from edge.errors import ClientGone, GatewayError
 from edge.exchange import Exchange
-from edge.http import headers, writer
+from edge.http import headers, upgrade, writer
 from edge.http.messages import Reply
 from edge.net.address import Resolver
 from edge.net.listener import Listener
@@ -92,9 +92,13 @@ class Forwarding:
         head, body = exchange.head, exchange.body
         length = 0 if body is None else len(body) if isinstance(body, bytes) else body.length
         lines = headers.request_lines(head.section, NOTHING)
-        raw = writer.request_head(head.method, head.target, b"origin", lines, b"", length)
+        offer = upgrade.offered(head)
+        raw = writer.request_head(
+            head.method, head.target, b"origin", lines, upgrade.lines(offer) if offer else b"", length
+        )
+        times = (1.0, self.first_byte_s, self.idle_s)
         answer = self.upstream.send(
-            UpstreamRequest("tenant", "target", self.url, head.method, raw, body, 1.0, self.first_byte_s, self.idle_s)
+            UpstreamRequest("tenant", "target", self.url, head.method, raw, body, *times, False, offer)
         )
         self.reused.append(answer.reused)
         kept = headers.response_lines(answer.head.section, NOTHING)

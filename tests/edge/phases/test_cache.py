@@ -428,3 +428,11 @@ def test_what_a_principal_was_told_by_other_rights_is_not_told_again():
         stage.knows_key("alices_key_001", scopes=scopes)
         assert stage.get("/posts/1", ("X-API-Key", "alices_key_001"))["X-Cache"] == "MISS"
     assert stage.get("/posts/1", ("X-API-Key", "alices_key_001"))["X-Cache"] == "HIT"
+
+
+def test_a_request_for_another_protocol_is_not_answered_from_memory_and_what_it_gets_is_not_kept():
+    stage = Stage(a_route(cache=a_cache()))
+    stage.get("/")
+    answer = stage.get("/", ("Connection", "Upgrade"), ("Upgrade", "websocket"))
+    assert (answer["X-Cache"], answer["Cache-Status"]) == ("BYPASS", "vantageedge; fwd=bypass; detail=upgrade")
+    assert stage.get("/", ("Connection", "Upgrade"), ("Upgrade", "h2c"))["X-Cache"] == "HIT"

@@ -273,3 +273,29 @@ def test_a_principal_is_told_as_compact_ascii_json():
     assert value.isascii()
     assert b"\r" not in value
     assert principal_value(Principal("key", "key-1")) == b'{"v":1,"kind":"key","sub":"key-1"}'
+
+
+ASKS = (("Connection", "Upgrade"), ("Upgrade", "h2c, websocket"), ("Sec-WebSocket-Key", "x"))
+
+
+def test_an_upgrade_is_offered_anew_and_the_offer_goes_with_the_request():
+    stage = Stage()
+    stage.get("/", *ASKS, ("HTTP2-Settings", "AAMAAABkAAQAAP__"))
+    fields = sent(stage)[1]
+    assert [field for field in fields if field.startswith(("Connection", "Upgrade", "Sec-", "HTTP2"))] == [
+        "Sec-WebSocket-Key: x", "Connection: Upgrade", "Upgrade: websocket",
+    ]  # fmt: skip
+    assert stage.origin.requests[0].upgrade == b"websocket"
+
+
+def test_h2c_is_not_offered():
+    stage = Stage()
+    stage.get("/", ("Connection", "Upgrade, HTTP2-Settings"), ("Upgrade", "h2c"), ("HTTP2-Settings", "x"))
+    assert not any(field.startswith(("Connection", "Upgrade", "HTTP2")) for field in sent(stage)[1])
+    assert stage.origin.requests[0].upgrade == b""
+
+
+def test_with_a_body_nothing_is_offered():
+    stage = Stage()
+    stage.send("POST", "/", *ASKS, body=b"x")
+    assert stage.origin.requests[0].upgrade == b""
