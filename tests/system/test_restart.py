@@ -132,19 +132,22 @@ def load_of(edge, **more) -> SteadyLoad:
 
 def test_hup_replaces_every_worker_and_loses_no_request_and_no_count(edge):
     before, first = edge.requests(), edge.settled(2)
-    with always_ready(edge), load_of(edge) as load:
+    with always_ready(edge), load_of(edge) as busy, load_of(edge, clients=20, pause_s=0.7) as rare:
         time.sleep(0.5)
         edge.signal(signal.SIGHUP)
         second = edge.settled(2, without=first)
         edge.signal(signal.SIGHUP)
         edge.settled(2, without=first | second)
-        time.sleep(0.5)
-    assert load.counts.failures == []
-    assert load.counts.refused == 0
-    assert load.counts.answered > 200
-    assert load.counts.silent_s < 1.0
+        time.sleep(1.0)
+    for counts in (busy.counts, rare.counts):  # the rare ones are idle when the drain begins
+        assert counts.failures == []
+        assert counts.refused == 0
+    assert busy.counts.answered > 200
+    assert rare.counts.connections > 20
+    assert busy.counts.silent_s < 1.0
     edge.eventually(lambda: len(edge.children()) == 2)
-    assert edge.requests() - before == load.counts.answered
+    assert edge.requests() - before == busy.counts.answered + rare.counts.answered
+    assert edge.log.read_text().count("reload: 2 workers serve with what is set now") == 2
     assert not edge.said("ERROR")
 
 
@@ -206,6 +209,7 @@ def test_usr2_hands_every_socket_to_a_new_parent_and_loses_no_request(store, tmp
             edge.signal(signal.SIGUSR2)
             new = edge.successor()
             edge.eventually(lambda: edge.metric("vantageedge_workers") == 2 + workers)
+            edge.eventually(lambda: edge.said(f"serving beside the parent {edge.parent.pid}: end that one"))
             edge.signal(signal.SIGUSR2)
             edge.eventually(lambda: edge.said("there are two parents already"))
             assert edge.stop() == 0
@@ -357,6 +361,17 @@ def test_workers_whose_parent_was_killed_finish_and_leave(edge):
     for worker in workers:
         gone(worker)
     assert refused(edge)
+
+
+def test_term_in_the_middle_of_a_reload_reaches_also_a_worker_that_still_boots(edge):
+    process, edge.process = edge.process, None
+    began = time.monotonic()
+    process.send_signal(signal.SIGHUP)
+    time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 0
+    assert time.monotonic() - began < 6
+    assert not edge.said("ERROR")
 
 
 def test_quit_does_not_wait_for_anybody(edge):
