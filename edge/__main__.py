@@ -80,10 +80,9 @@ def _read() -> Settings:
 def _reread(sockets: Sockets) -> Settings:
     """Read the settings again for workers on the same sockets. Raises SettingsError, StartError."""
     settings = _read()
-    before, after = ({place.setting: place for place in places} for places in (sockets.places, _places(settings)))
-    for setting in before | after:
-        if before.get(setting) != after.get(setting):
-            raise StartError(f"{setting}: the address or port changed; that takes SIGUSR2")
+    changed = sorted({place.setting for place in {*sockets.places} ^ {*_places(settings)}})
+    if changed:
+        raise StartError(f"{', '.join(changed)}, EDGE_BIND: the address or port changed; that takes SIGUSR2")
     return settings
 
 
