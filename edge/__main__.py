@@ -80,9 +80,9 @@ def _read() -> Settings:
 def _reread(sockets: Sockets) -> Settings:
     """Read the settings again for workers on the same sockets. Raises SettingsError, StartError."""
     settings = _read()
-    for before, after in zip(sockets.places, _places(settings), strict=True):
-        if before != after:
-            raise StartError(f"{after.setting}, EDGE_BIND: the address or port changed; that takes SIGUSR2")
+    changed = sorted({place.setting for place in {*sockets.places} ^ {*_places(settings)}})
+    if changed:
+        raise StartError(f"{', '.join(changed)}, EDGE_BIND: the address or port changed; that takes SIGUSR2")
     return settings
 
 

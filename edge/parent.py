@@ -11,6 +11,7 @@ Not here: what a worker is made of and how it drains (server), making sockets (s
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -26,7 +27,7 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.errors import HaltServer
 
 from edge.server import ENDING, EdgeWorker, Inheritance
-from edge.settings import Settings, SettingsError
+from edge.settings import Settings
 from edge.sockets import VARIABLE, Sockets, StartError
 from edge.telemetry import graveyard
 
@@ -138,6 +139,7 @@ class Parent(Arbiter):  # type: ignore[misc]
         self._deaths: dict[int, int] = {}
         self._not_before_mono: dict[int, float] = {}
         self._halt: HaltServer | None = None
+        self._stopping = False
         self._looked_mono = time.monotonic()
         self._judge_from_mono = 0.0
 
@@ -218,6 +220,10 @@ class Parent(Arbiter):  # type: ignore[misc]
         signal.pthread_sigmask(signal.SIG_BLOCK, ENDS)
         try:
             pid = self.spawn_worker()
+        except OSError as error:  # of ours: in the child every way out is SystemExit
+            _LOG.error("a worker cannot be started: %s", error)
+            self._pause(slot)
+        else:
             self._lives[pid] = Life(slot, current.number, time.monotonic())
         finally:
             if os.getpid() == self.pid:
@@ -245,18 +251,25 @@ class Parent(Arbiter):  # type: ignore[misc]
                 self._judge(pid, life, code)
 
     def _judge(self, pid: int, life: Life, code: int) -> None:
-        asked = bool(life.retired_mono)
-        if not (asked and code in (0, -signal.SIGTERM, -signal.SIGQUIT)):  # by a signal: before it served
+        if code not in (0, -signal.SIGTERM, -signal.SIGQUIT):  # by such a signal: before it served
             _LOG.error("worker %d ended (%s)", pid, _told(code))
-        if asked:
+        elif not life.retired_mono and not self._stopping:
+            _LOG.info("worker %d left (%s), not asked by us", pid, _told(code))
+        if life.retired_mono:
             return
-        now = time.monotonic()
-        young = not life.serving or now - life.born_mono < _YOUNG_S
-        deaths = self._deaths[life.slot] = self._deaths.get(life.slot, 0) + 1 if young else 0
-        self._not_before_mono[life.slot] = now + (_PAUSES_S[min(deaths, len(_PAUSES_S)) - 1] if deaths else 0.0)
+        if life.serving and time.monotonic() - life.born_mono >= _YOUNG_S:
+            self._deaths.pop(life.slot, None)
+            return
+        deaths = self._pause(life.slot)
         unproven = life.generation == self._current.number and not self._proven and not life.serving
         if unproven and (code > 0 or deaths >= len(_PAUSES_S)):
             self._give_up(code)
+
+    def _pause(self, slot: int) -> int:
+        """Let a slot wait for its next worker, longer each time in a row; gives how often it did."""
+        deaths = self._deaths[slot] = self._deaths.get(slot, 0) + 1
+        self._not_before_mono[slot] = time.monotonic() + _PAUSES_S[min(deaths, len(_PAUSES_S)) - 1]
+        return deaths
 
     def _give_up(self, code: int) -> None:
         """No worker of this generation ever served, and this one could not either."""
@@ -278,7 +291,7 @@ class Parent(Arbiter):  # type: ignore[misc]
         """Read the settings again and replace every worker."""
         try:
             settings = self._reread()
-        except (SettingsError, StartError) as error:
+        except (ValueError, StartError, OSError) as error:  # a mistake must not end a host that serves
             for line in str(error).splitlines():
                 _LOG.error("SIGHUP changes nothing: %s", line)
             return
@@ -339,8 +352,10 @@ class Parent(Arbiter):  # type: ignore[misc]
             os._exit(1)
 
     def stop(self, graceful: bool = True) -> None:
+        self._stopping = True
         if self._alone and self.WORKERS:
-            (self._folder / ENDING).touch()  # /readyz turns red on every worker
+            with contextlib.suppress(OSError):  # without it nobody answers probes any more: as good as red
+                (self._folder / ENDING).touch()
             graceful = graceful and self._let_balancers_notice()
         if not graceful:
             self.cfg.set("graceful_timeout", _QUICK_S)

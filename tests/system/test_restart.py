@@ -60,13 +60,20 @@ class Host(EdgeHost):
         self.parent = psutil.Process(self.process.pid)
         return self
 
-    def signal(self, number: signal.Signals) -> None:
+    def send(self, number: signal.Signals) -> None:
         self.parent.send_signal(number)
 
     def settled(self, workers: int, without: set[int] = frozenset()) -> set[int]:
         """Wait until so many workers serve, none of them of `without`; gives their pids."""
         self.eventually(lambda: self.metric("vantageedge_workers") == workers == len(self.children() - without))
         return self.children() - without
+
+    def reload(self, number: signal.Signals = signal.SIGHUP) -> None:
+        """Send it, and wait until every worker is a new one that serves and the others are gone."""
+        told, before = self.log.read_text().count("edge.parent: reload: "), self.children()
+        self.send(number)
+        self.eventually(lambda: self.log.read_text().count("edge.parent: reload: ") == told + 1)
+        self.eventually(lambda: not before & self.children())
 
     def children(self) -> set[int]:
         return {child.pid for child in self.parent.children() if not grown(child)}
@@ -131,46 +138,43 @@ def load_of(edge, **more) -> SteadyLoad:
 
 
 def test_hup_replaces_every_worker_and_loses_no_request_and_no_count(edge):
-    before, first = edge.requests(), edge.settled(2)
-    with always_ready(edge), load_of(edge) as load:
+    before = edge.requests()
+    edge.settled(2)
+    with always_ready(edge), load_of(edge) as busy, load_of(edge, clients=20, pause_s=0.7) as rare:
         time.sleep(0.5)
-        edge.signal(signal.SIGHUP)
-        second = edge.settled(2, without=first)
-        edge.signal(signal.SIGHUP)
-        edge.settled(2, without=first | second)
+        edge.reload()
+        edge.reload()
         time.sleep(0.5)
-    assert load.counts.failures == []
-    assert load.counts.refused == 0
-    assert load.counts.answered > 200
-    assert load.counts.silent_s < 1.0
-    edge.eventually(lambda: len(edge.children()) == 2)
-    assert edge.requests() - before == load.counts.answered
+    for counts in (busy.counts, rare.counts):  # the rare ones are idle when the drain begins
+        assert counts.failures == []
+        assert counts.refused == 0
+    assert busy.counts.answered > 200
+    assert rare.counts.connections > 20
+    assert busy.counts.silent_s < 1.0
+    edge.settled(2)
+    assert edge.requests() - before == busy.counts.answered + rare.counts.answered
     assert not edge.said("ERROR")
 
 
-def test_hup_takes_more_and_fewer_workers_from_the_settings_file_without_a_loss(edge):
+def test_workers_become_more_and_fewer_by_the_settings_file_and_by_signals_without_a_loss(edge):
     with load_of(edge, pause_s=0.0) as load:
-        for workers in (3, 1, 2):
-            before = edge.children()
-            edge.settings(EDGE_WORKERS=str(workers))
-            edge.signal(signal.SIGHUP)
-            edge.settled(workers, without=before)
+        for workers, number in ((3, signal.SIGHUP), (2, signal.SIGTTOU), (1, signal.SIGHUP), (2, signal.SIGTTIN)):
+            if number == signal.SIGHUP:
+                edge.settings(EDGE_WORKERS=str(workers))
+            edge.reload(number)
+            edge.settled(workers)
             assert edge.statuses("/public/x", 30) == {200}  # also over sockets that are nobody's own now
     assert load.counts.failures == []
     assert load.counts.refused == 0
-    edge.signal(signal.SIGTTIN)
-    edge.settled(3)
-    edge.signal(signal.SIGTTOU)
-    edge.eventually(lambda: len(edge.children()) == 2)
 
 
 def test_hup_with_a_wrong_setting_or_another_port_changes_nothing(edge):
     first = edge.settled(2)
     edge.settings(EDGE_WORKERS="many")
-    edge.signal(signal.SIGHUP)
+    edge.send(signal.SIGHUP)
     edge.eventually(lambda: edge.said("SIGHUP changes nothing: EDGE_WORKERS must be a whole number from 1 to 64"))
     edge.settings(EDGE_WORKERS="2", EDGE_PORT=str(free_port()))
-    edge.signal(signal.SIGHUP)
+    edge.send(signal.SIGHUP)
     edge.eventually(lambda: edge.said("SIGHUP changes nothing: EDGE_PORT"))
     assert edge.settled(2) == first
 
@@ -179,13 +183,13 @@ def test_a_reload_whose_workers_cannot_boot_is_given_up_and_the_old_ones_stay(ed
     first = edge.settled(2)
     edge.settings(EDGE_WORKERS="3", SENTRY_DSN="https://without-a-key.test")
     with load_of(edge) as load:
-        edge.signal(signal.SIGHUP)
+        edge.send(signal.SIGHUP)
         edge.eventually(lambda: edge.said("the reload is given up"))
         assert edge.settled(2) == first
     assert load.counts.failures == []
     edge.settings(EDGE_WORKERS="2")
-    edge.signal(signal.SIGHUP)
-    edge.settled(2, without=first)
+    edge.reload()
+    edge.settled(2)
 
 
 def test_a_first_start_whose_workers_cannot_boot_ends_with_3(store, tmp_path):
@@ -203,10 +207,11 @@ def test_usr2_hands_every_socket_to_a_new_parent_and_loses_no_request(store, tmp
     try:
         with always_ready(edge), load_of(edge, clients=12) as load:
             edge.settings(EDGE_WORKERS=str(workers))
-            edge.signal(signal.SIGUSR2)
+            edge.send(signal.SIGUSR2)
             new = edge.successor()
             edge.eventually(lambda: edge.metric("vantageedge_workers") == 2 + workers)
-            edge.signal(signal.SIGUSR2)
+            edge.eventually(lambda: edge.said(f"serving beside the parent {edge.parent.pid}: end that one"))
+            edge.send(signal.SIGUSR2)
             edge.eventually(lambda: edge.said("there are two parents already"))
             assert edge.stop() == 0
             assert edge.metric("vantageedge_workers") == workers
@@ -236,10 +241,10 @@ def test_usr2_can_be_taken_back_and_a_new_parent_that_cannot_start_changes_nothi
     first = edge.settled(2)
     with load_of(edge) as load:
         edge.settings(EDGE_WORKERS="none")
-        edge.signal(signal.SIGUSR2)
+        edge.send(signal.SIGUSR2)
         edge.eventually(lambda: edge.said("ended (exit code 2); this one goes on"))
         edge.settings(EDGE_WORKERS="2")
-        edge.signal(signal.SIGUSR2)
+        edge.send(signal.SIGUSR2)
         new = edge.successor()
         edge.eventually(lambda: edge.metric("vantageedge_workers") == 4)
         new.terminate()
@@ -263,7 +268,7 @@ def test_term_of_one_of_two_hosts_loses_nothing_and_is_announced_first(store, tm
         ):
             time.sleep(0.5)
             began = time.monotonic()
-            one.signal(signal.SIGTERM)
+            one.send(signal.SIGTERM)
             one.eventually(lambda: one.probe("/readyz") == (503, "draining\n"))
             assert one.get("/public/x")[0] == 200  # red, and still accepting
             process, one.process = one.process, None
@@ -357,6 +362,17 @@ def test_workers_whose_parent_was_killed_finish_and_leave(edge):
     for worker in workers:
         gone(worker)
     assert refused(edge)
+
+
+def test_term_in_the_middle_of_a_reload_reaches_also_a_worker_that_still_boots(edge):
+    process, edge.process = edge.process, None
+    began = time.monotonic()
+    process.send_signal(signal.SIGHUP)
+    time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 0
+    assert time.monotonic() - began < 6
+    assert not edge.said("ERROR")
 
 
 def test_quit_does_not_wait_for_anybody(edge):
