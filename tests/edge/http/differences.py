@@ -23,8 +23,9 @@ from tests.edge.http.readings import (
 
 
 class Row(NamedTuple):
-    """`kind`: "takes" (it accepts what we do not, for our reason `slug`), "refuses" (it does not accept what we do) or
-    "reads PART" (both accept). `pattern`: for the slug "body" looked for behind the head, else in the head.
+    """`of`: "request", "response" or "both". `kind`: "takes" (it accepts what we do not, for our reason `slug`),
+    "refuses" (it does not accept what we do) or "reads PART" (both accept). `pattern`: looked for in the head; behind it
+    for the slug "body".
     """
 
     of: str
@@ -99,19 +100,20 @@ TABLE: list[Row] = [
     Row("request", "httptools", "takes", "request-malformed", _LONG_LENGTH, _DIGITS),
     Row("request", "httptools", "takes", "request-malformed", rb"(?is)HTTP/1\.0\r.*\ntransfer-encoding:", _CODED_1_0),
     # What is no body to us
-    Row("request", "h11", "takes", "body", _LONG_SIZE, _DIGITS),
-    Row("request", "h11", "takes", "body", rb"(?:\A|\n)[0-9A-Fa-f]+[ \t]+\r", _BLANK_SIZE),
-    Row("request", "h11", "takes", "body", rb";", _EXTENSIONS),
-    Row("request", "h11", "takes", "body", _BARE_LF, _LF),
-    Row("request", "h11", "takes", "body", _FOLDED, _FOLD),
-    Row("request", "h11", "takes", "body", _LARGE, _BOUNDS),
-    Row("request", "httptools", "takes", "body", _LONG_SIZE, _DIGITS),
-    Row("request", "httptools", "takes", "body", rb";[^\n]*(?:[;=]|\r)", _EXTENSIONS),
-    Row("request", "httptools", "takes", "body", _LARGE, _BOUNDS),
+    Row("both", "h11", "takes", "body", _LONG_SIZE, _DIGITS),
+    Row("both", "h11", "takes", "body", rb"(?:\A|\n)[0-9A-Fa-f]+[ \t]+\r", _BLANK_SIZE),
+    Row("both", "h11", "takes", "body", rb";", _EXTENSIONS),
+    Row("both", "h11", "takes", "body", _BARE_LF, _LF),
+    Row("both", "h11", "takes", "body", rb"\n[^\n:]+:[^\n]*[\x01-\x08\x0e-\x1f\x7f]", _CONTROLS),
+    Row("both", "h11", "takes", "body", _FOLDED, _FOLD),
+    Row("both", "h11", "takes", "body", _LARGE, _BOUNDS),
+    Row("both", "httptools", "takes", "body", _LONG_SIZE, _DIGITS),
+    Row("both", "httptools", "takes", "body", rb";[^\n]*(?:[;=]|\r)", _EXTENSIONS),
+    Row("both", "httptools", "takes", "body", _LARGE, _BOUNDS),
     # What they do not take
     Row("request", "h11", "refuses", "", rb"\A\r\n", "skips no empty line, against the SHOULD of RFC 9112 section 2.2"),
-    Row("request", "h11", "refuses", "body", rb"(?:\A|\n)[0-9A-Fa-f]+[ \t]+;", _BWS),
-    Row("request", "h11", "refuses", "body", rb"(?i)\n(?:content-length|transfer-encoding):", _TRAILERS),
+    Row("both", "h11", "refuses", "body", rb"(?:\A|\n)[0-9A-Fa-f]+[ \t]+;", _BWS),
+    Row("both", "h11", "refuses", "body", rb"(?i)\n(?:content-length|transfer-encoding):", _TRAILERS),
     Row(
         "request",
         "httptools",
@@ -128,8 +130,8 @@ TABLE: list[Row] = [
         rb"(?i)\ntransfer-encoding:[^\n]*[ \t]\r",
         "takes no blank behind chunked",
     ),
-    Row("request", "httptools", "refuses", "body", rb"(?:\A|\n)[0-9A-Fa-f]+[ \t]+;|;[^\n]*[ \t]", _BWS),
-    Row("request", "httptools", "refuses", "body", rb"(?i)\n(?:content-length|transfer-encoding):", _TRAILERS),
+    Row("both", "httptools", "refuses", "body", rb"(?:\A|\n)[0-9A-Fa-f]+[ \t]+;|;[^\n]*[ \t]", _BWS),
+    Row("both", "httptools", "refuses", "body", rb"(?i)\n(?:content-length|transfer-encoding):", _TRAILERS),
     # What both take and read differently: nothing of a message's parts
     Row(
         "request",
@@ -160,7 +162,6 @@ TABLE: list[Row] = [
     Row("response", "h11", "takes", "origin-invalid-response", rb"\AHTTP/... [6-9]", "takes status codes up to 999"),
     Row("response", "h11", "takes", "origin-invalid-response", rb"\AHTTP/... 1[^?]*", "reads no framing in 1xx"),
     Row("response", "h11", "takes", "origin-invalid-response", rb"(?s).{65537}|(?:[^\n]*\n){201}", _BOUNDS),
-    Row("response", "h11", "takes", "body", rb"(?:\A|\n)[0-9A-Fa-f]+[ \t]+\r", _BLANK_SIZE),
     Row("response", "h11", "refuses", "", rb"\AHTTP/... 101", "has not asked for an upgrade"),
     Row("response", "httptools", "takes", "origin-invalid-response", _TWO_CODINGS, _CODINGS),
     Row(
@@ -172,6 +173,14 @@ TABLE: list[Row] = [
         _CODED_1_0,
     ),
     Row("response", "httptools", "takes", "origin-invalid-response", rb"\AHTTP/... 1", "reads no framing in 1xx"),
+    Row(
+        "response",
+        "httptools",
+        "takes",
+        "origin-invalid-response",
+        rb"(?is)\AHTTP/... (?:204|304).*\ntransfer-encoding:",
+        "reads no framing in 204 and 304",
+    ),
     Row("response", "httptools", "takes", "origin-invalid-response", rb"\AHTTP/... [06-9]", "takes any three digits"),
     Row(
         "response",
@@ -269,7 +278,8 @@ def _explained(of: str, oracle: str, kind: str, slug: str, raw: bytes, ours: Rea
     rows = tuple(
         row
         for row in TABLE
-        if row[:3] == (of, oracle, kind)
+        if row.of in (of, "both")
+        and row[1:3] == (oracle, kind)
         and (row.slug == slug or (kind != "takes" and row.slug == "body"))
         and _PATTERNS[row].search(body if row.slug == "body" else head)
     )
