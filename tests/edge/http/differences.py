@@ -24,8 +24,8 @@ from tests.edge.http.readings import (
 
 class Row(NamedTuple):
     """`of`: "request", "response" or "both". `kind`: "takes" (it accepts what we do not, for our reason `slug`),
-    "refuses" (it does not accept what we do) or "reads PART" (both accept). `pattern`: looked for in the head; behind it
-    for the slug "body".
+    "refuses" (it does not accept what we do) or "reads PART" (both accept). `pattern`: looked for in the head, for the
+    slug "body" behind it.
     """
 
     of: str

@@ -109,19 +109,19 @@ def responses(draw):
     return _joined((line, *fields, ending, draw(_BODY), draw(_BEHIND)))
 
 
-@settings(max_examples=2500, deadline=None)
+@settings(max_examples=1200, deadline=None)
 @given(requests())
 def test_generated_requests_are_read_alike(raw):
     assert told(list(of_request(raw)), raw) == []
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=800, deadline=None)
 @given(responses(), st.sampled_from([b"GET", b"GET", b"HEAD"]), st.booleans())
 def test_generated_responses_are_read_alike(raw, method, closed):
     assert told(list(of_response(raw, method, closed)), raw) == []
 
 
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=1000, deadline=None)
 @given(st.data())
 def test_records_with_a_few_octets_changed_are_read_alike(data):
     record = data.draw(st.sampled_from([record for record in REQUESTS + RESPONSES if len(record.raw) < 400]))
