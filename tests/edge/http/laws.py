@@ -63,9 +63,9 @@ def hold_for_response(
     cut = our_response(raw, method, closed, cuts_of(raw) if cuts is None else cuts)
     assert same(whole, cut), f"cut otherwise: {cut}, whole: {whole}"
     memo = SectionMemo()
-    for asked in (method, b"HEAD", method):
+    for asked in (b"GET", b"HEAD", b"GET", b"HEAD"):
         again = our_response(raw, asked, closed, memo=memo)
-        assert asked != method or same(whole, again), "remembered otherwise"
+        assert same(again, our_response(raw, asked, closed)), "remembered otherwise"
     explained(of_response(raw, method, closed), raw)
     if whole.verdict == "accept":
         assert isinstance(whole.head, ResponseHead)

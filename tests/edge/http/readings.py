@@ -54,7 +54,7 @@ def pieces(raw: bytes, cuts: Iterable[int]) -> list[bytes]:
 def our_request(
     raw: bytes, cuts: Iterable[int] = (), memo: SectionMemo | None = None, limits: Limits = LIMITS
 ) -> Reading:
-    memo = memo or SectionMemo()
+    memo = SectionMemo() if memo is None else memo  # an empty one is false
     buffer = b""
     coming = iter(pieces(raw, cuts))
     try:
@@ -76,7 +76,7 @@ def our_request(
 def our_response(
     raw: bytes, method: bytes = b"GET", closed: bool = False, cuts: Iterable[int] = (), memo: SectionMemo | None = None
 ) -> Reading:
-    memo = memo or SectionMemo()
+    memo = SectionMemo() if memo is None else memo  # an empty one is false
     buffer = b""
     coming = iter(pieces(raw, cuts))
     try:
