@@ -5,7 +5,7 @@ MAKEFLAGS += --no-print-directory
 PY := .venv/bin/python
 TESTS ?= tests
 
-.PHONY: help demo dev seed migrate test test-unit test-integration test-system test-coverage lint types rules fmt bench load-test clean
+.PHONY: help demo dev seed migrate test test-unit test-integration test-system test-coverage lint types rules fmt fuzz bench load-test clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' Makefile
@@ -58,6 +58,10 @@ rules: ## The import rules of ARCHITECTURE.md
 fmt: ## Format, and mend what ruff can mend
 	@scripts/bootstrap test
 	@$(PY) -m ruff check --fix-only --quiet . ; $(PY) -m ruff format --quiet .
+
+fuzz: ## Fuzz the HTTP parser beside two others (FUZZ_RUNS inputs, 1000000 where not set: minutes)
+	@scripts/bootstrap fuzz
+	@exec $(PY) -m tests.fuzz
 
 bench: ## CPU per request beside Envoy, Traefik and nginx (docs/performance.md)
 	@scripts/bootstrap bench

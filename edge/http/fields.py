@@ -26,8 +26,11 @@ def members(value: bytes) -> list[bytes]:
 
 
 def tokens(value: bytes) -> frozenset[bytes]:
-    """Give the lower-cased members of a list of tokens, such as Connection."""
-    return frozenset(item.lower() for item in members(value))
+    """Give the lower-cased members of a list of tokens, such as Connection.
+
+    No token has a quote (RFC 9110 section 5.6.2), so a stray one hides no comma and nothing behind it.
+    """
+    return frozenset(item for item in (part.strip(b" \t") for part in value.lower().split(b",")) if item)
 
 
 def token_or_quoted(value: bytes) -> bytes:

@@ -174,7 +174,8 @@ class ChunkedDecoder:
         """Find the CRLF of the line at `at`. A bare CR or LF, or a line too long, is refused as soon as it is seen."""
         end = buffer.find(b"\r\n", at, at + bytes_max + 2)
         if end < 0:
-            if len(buffer) - at > bytes_max or buffer.find(b"\n", at) >= 0:
+            # The last octet may be the CR of a line that is just not too long.
+            if len(buffer) - at > bytes_max + buffer.endswith(b"\r") or buffer.find(b"\n", at) >= 0:
                 raise FramingError("a line is malformed or too long")
             return None
         if BAD_OCTET.search(buffer, at, end + 2):

@@ -120,16 +120,18 @@ def parse_request_head(buffer: bytes, sections: SectionMemo, limits: Limits) -> 
         return _after_empty_line(buffer, sections, limits)
     line_end = match.end()
     if line_end - 2 > limits.request_line_bytes_max:
-        _refuse_long(buffer)
-    if end + 4 > limits.head_bytes_max:
-        _refuse("The header section is too large.", "head-too-large")
+        _refuse_long(buffer, limits)
     method, target, version = match.groups()
     if version == b"1.1":
         number = 11
     elif version == b"1.0":
         number = 10
     else:
-        _refuse("Only HTTP/1.1 and HTTP/1.0 are spoken here.", "version-unsupported")
+        _refuse_version()
+    if method in _UNSUPPORTED:
+        _refuse_method()
+    if end + 4 > limits.head_bytes_max:
+        _refuse_large(buffer, limits)
     block = buffer[line_end : end + 2]
     facts = sections.get(block)
     known = facts is not None
@@ -145,8 +147,6 @@ def parse_request_head(buffer: bytes, sections: SectionMemo, limits: Limits) -> 
         expects_continue = unknown = False  # RFC 9110 section 10.1.1: MUST ignore in an HTTP/1.0 request
     if unknown:
         _refuse("Only the expectation 100-continue is known.", "expectation-failed")
-    if method in _UNSUPPORTED:
-        _refuse("The method is not supported.", "method-unsupported")
     if target[0] == 0x2F:  # "/"
         path, mark, question = target.partition(b"?")
         query = question if mark else None
@@ -163,6 +163,7 @@ def parse_request_head(buffer: bytes, sections: SectionMemo, limits: Limits) -> 
 
 
 _UNSUPPORTED: Final = frozenset({b"CONNECT", b"TRACE"})
+_VERSIONS: Final = frozenset({b"1.0", b"1.1"})
 
 
 def parse_response_head(buffer: bytes, request_method: bytes, sections: SectionMemo) -> tuple[ResponseHead, int] | None:
@@ -198,7 +199,13 @@ def _response_head(raw: bytes, request_method: bytes) -> ResponseHead:
         if chunked:
             _refuse_response("it has Transfer-Encoding in HTTP/1.0")
     length = announced
-    if request_method == b"HEAD" or status < 200 or status in (204, 304):  # RFC 9112 section 6.3, rule 1
+    if status < 200 or status == 204:
+        if chunked or announced:  # RFC 9110 section 8.6, RFC 9112 section 6.1: MUST NOT send; some read a body here
+            if status < 200:
+                _refuse_response("it is interim and announces a body")
+            keep_alive = False
+        length, chunked = 0, False
+    elif request_method == b"HEAD" or status == 304:  # RFC 9112 section 6.3, rule 1
         length, chunked = 0, False
     elif length is None and not chunked:
         keep_alive = False
@@ -219,11 +226,27 @@ def _refuse(detail: str, slug: str = "request-malformed") -> NoReturn:
     raise GatewayError(slug, detail, source=Source.DOWNSTREAM, close=True)
 
 
-def _refuse_long(line: bytes) -> NoReturn:
-    """RFC 9112 section 3: 414 is about the target; a method without end is no request line at all."""
-    if b" " in line[:_METHOD_BYTES_MAX]:
+def _refuse_version() -> NoReturn:
+    _refuse("Only HTTP/1.1 and HTTP/1.0 are spoken here.", "version-unsupported")
+
+
+def _refuse_method() -> NoReturn:
+    _refuse("The method is not supported.", "method-unsupported")
+
+
+def _refuse_long(line: bytes, limits: Limits) -> NoReturn:
+    """RFC 9112 section 3: 414 is about the target; a method without end is no request line at all. What was wrong
+    before the line grew too long is what a reader in small pieces was told."""
+    if b" " in line[:_METHOD_BYTES_MAX] and not _surely_bad(line[: limits.request_line_bytes_max]):
         _refuse("The request line is too long.", "target-too-long")
     _refuse("The request line is malformed.")
+
+
+def _refuse_large(head: bytes, limits: Limits) -> NoReturn:
+    within = head[: limits.head_bytes_max]
+    if _surely_bad(within):
+        _refuse(_why_malformed(within))
+    _refuse("The header section is too large.", "head-too-large")
 
 
 def _refuse_response(internal: str) -> NoReturn:
@@ -240,22 +263,33 @@ def _after_empty_line(buffer: bytes, sections: SectionMemo, limits: Limits) -> t
         return None if parsed is None else (parsed[0], parsed[1] + 2)
     line, _, _ = buffer.partition(b"\r\n")
     if len(line) > limits.request_line_bytes_max:
-        _refuse_long(line)
+        _refuse_long(line, limits)
     _refuse("The request line is malformed.")
 
 
 def _incomplete_request(buffer: bytes, limits: Limits) -> None:
-    """Refuse early what can never become a request, so that nobody waits for a timeout."""
-    start = 2 if buffer[:2] == b"\r\n" else 0
-    line_end = buffer.find(b"\r\n", start)
-    if (line_end if line_end >= 0 else len(buffer)) - start > limits.request_line_bytes_max:
-        _refuse_long(buffer)
+    """Refuse early what can never become a request, so that nobody waits for a timeout.
+
+    Law 2 binds refusals too: the request line is judged before the fields, what came first before what came later.
+    """
+    if buffer[:2] == b"\r\n":
+        buffer = buffer[2:]  # the empty line counts for no limit, as in a complete head
+    line_end = buffer.find(b"\r\n")
+    # The last octet may be the CR of a line that is just not too long.
+    if (line_end if line_end >= 0 else len(buffer.removesuffix(b"\r"))) > limits.request_line_bytes_max:
+        _refuse_long(buffer, limits)
+    if line_end >= 0:
+        match = REQUEST_LINE.match(buffer)
+        if match is None:
+            _refuse("The request line is malformed.")
+        if match[3] not in _VERSIONS:
+            _refuse_version()
+        if match[1] in _UNSUPPORTED:
+            _refuse_method()
+    if len(buffer) > limits.head_bytes_max:
+        _refuse_large(buffer, limits)
     if _surely_bad(buffer):
         _refuse(_why_malformed(buffer))
-    if line_end >= 0 and REQUEST_LINE.match(buffer, start) is None:
-        _refuse("The request line is malformed.")
-    if len(buffer) > limits.head_bytes_max:
-        _refuse("The header section is too large.", "head-too-large")
 
 
 def _incomplete_response(buffer: bytes) -> None:

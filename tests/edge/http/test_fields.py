@@ -31,6 +31,11 @@ def test_tokens_are_compared_lower_cased():
     assert tokens(b"Close, X-A") == {b"close", b"x-a"}
 
 
+def test_a_stray_quote_hides_no_token():
+    """RFC 9110 section 7.6.1: Connection = #connection-option, connection-option = token."""
+    assert tokens(b'"x, Close,,\t"y') == {b'"x', b"close", b'"y'}
+
+
 def test_a_value_is_quoted_only_where_it_must_be():
     assert token_or_quoted(b"abc") == b"abc"
     assert token_or_quoted(b'a"b\\c') == b'"a\\"b\\\\c"'
