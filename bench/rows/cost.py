@@ -1,0 +1,98 @@
+"""CPU per request of every gateway in every chain it has, and the ratios that are budgeted.
+
+Laws:  1. One round asks everything once; a ratio is of one round. 2. A gateway that answers wrongly ends the run.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+
+from bench.budgets import ECHO, OURS, Budget
+from bench.closedloop import CONNECTIONS, Cost, cost, http_cost
+from bench.lab import HOST, LOAD_CORE, Absent, Ask, BenchError, verify
+from bench.peers import PEERS, edge, haproxy
+from bench.rows import Plan, Row, tool
+from bench.stats import ratios
+from devstack.child import free_port
+
+Costs = dict[tuple[str, str], list[Cost]]
+
+
+def run(plan: Plan, everything: bool) -> list[Row]:
+    """`everything`: also what no row of the plan divides. Raises BenchError."""
+    budgets = [one for one in plan.budgets if one.group == "cost"]
+    wanted = {pair for one in budgets for pair in ((OURS, one.ours), one.theirs)}
+    asks = [ask for ask in _start(plan) if everything or (ask.gateway, ask.what) in wanted]
+    refused = _check(plan, asks)
+    asks = [ask for ask in asks if (ask.gateway, ask.what) not in refused]
+    costs: Costs = {}
+    for number in range(plan.rounds):
+        for ask in asks:
+            made = _echo_cost(ask, plan.seconds) if ask.what == ECHO else http_cost(ask, plan.seconds)
+            costs.setdefault((ask.gateway, ask.what), []).append(made)
+        plan.lab.empty_logs()
+        plan.say(f"cost: round {number + 1} of {plan.rounds}")
+    plan.evidence["costs"] = [
+        {"gateway": gateway, "what": what, "rounds": [asdict(one) for one in rounds]}
+        for (gateway, what), rounds in costs.items()
+    ]
+    return [_row(one, costs, refused) for one in budgets]
+
+
+def _start(plan: Plan) -> list[Ask]:
+    """Start what is wanted and installed; say what is not."""
+    lab = plan.lab
+    echo_port = free_port()
+    lab.spawn("echo", [sys.executable, "-m", "bench.websocket", "serve", str(echo_port)], echo_port, LOAD_CORE)
+    asks: list[Ask] = []
+    for name in plan.gateways:
+        try:
+            if name == "edge":
+                asks += edge.start(lab, echo_port)
+            elif name == "haproxy":
+                asks += haproxy.start(lab, echo_port)
+            else:
+                asks += PEERS[name](lab)
+        except (Absent, BenchError) as reason:
+            if name == "edge":
+                raise
+            plan.absent.append(f"{name}: {reason}")
+    return asks
+
+
+def _check(plan: Plan, asks: list[Ask]) -> dict[tuple[str, str], str]:
+    """See that every answer is right, then warm it up; gives what was refused and why."""
+    refused = {}
+    for ask in asks:
+        if ask.what != ECHO:
+            verify(ask)
+            http_cost(ask, 1)
+            continue
+        try:
+            _echo(ask, 0.2)
+        except BenchError as error:
+            refused[ask.gateway, ask.what] = str(error)
+            plan.absent.append(f"{ask.gateway}, {ask.what}: {error}")
+    plan.lab.empty_logs()
+    return refused
+
+
+def _echo_cost(ask: Ask, seconds: float) -> Cost:
+    return cost(ask.pid, lambda: _echo(ask, seconds))
+
+
+def _echo(ask: Ask, seconds: float) -> int:
+    answer = tool("bench.websocket", "load", ask.port, HOST, ask.path, CONNECTIONS, seconds, timeout_s=seconds + 30)
+    if "refused" in answer:
+        raise BenchError(f"the upgrade was refused: {answer['refused']}")
+    return int(answer["messages"])
+
+
+def _row(budget: Budget, costs: Costs, refused: dict[tuple[str, str], str]) -> Row:
+    pairs = ((OURS, budget.ours), budget.theirs)
+    for pair in pairs:
+        if pair not in costs:
+            return Row(budget, None, f"{', '.join(pair)}: {refused.get(pair, 'not measured in this run')}")
+    ours, theirs = ([one.total_us for one in costs[pair]] for pair in pairs)
+    return Row(budget, ratios(ours, theirs))
