@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -20,7 +22,7 @@ from pathlib import Path
 
 from bench import result, table
 from bench.budgets import BUDGETS, GROUPS, QUICK_GATEWAYS
-from bench.lab import BenchError, Lab, cores
+from bench.lab import Absent, BenchError, Lab, cores
 from bench.peers import PEERS
 from bench.procfs import busy_s, cpu_time
 from bench.rows import Plan, Row, absent, bodies, change, cost, latency, memory, slow, tenants, workers
@@ -70,7 +72,7 @@ def measured(options: argparse.Namespace) -> tuple[Plan, list[Row]]:
                     rows = cost.run(plan, everything="cost" in chosen)  # a chosen row measures what it divides
                 else:
                     rows = _GROUPS[group](plan)
-        except (BenchError, DevstackError) as error:
+        except (Absent, BenchError, DevstackError) as error:
             plan.say(f"{group}: {error}")
             rows = absent(group, budgets, str(error))
         made |= {row.budget.id: row for row in rows}
@@ -79,11 +81,16 @@ def measured(options: argparse.Namespace) -> tuple[Plan, list[Row]]:
 
 def main(argv: list[str] | None = None) -> int:
     options = _options(sys.argv[1:] if argv is None else argv)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as Ctrl-C: the labs are left in order
     began = time.monotonic(), busy_s(), cpu_time(os.getpid())
     plan, rows = measured(options)
     plan.rounds = options.rounds
     took_s, used = time.monotonic() - began[0], cpu_time(os.getpid()) - began[2]
     by_others = (busy_s() - began[1] - used.user_s - used.system_s) / (took_s * len(cores()))
+    if not shutil.which("wrk"):
+        plan.absent.append(
+            "wrk: not installed (apt-get install wrk); our own generator was used, itself a load on its core"
+        )
     content = result.build(plan, rows, took_s, max(0.0, by_others))
     print(table.terminal(content))
     if options.json or not (options.no_save or options.quick or options.rows or options.only):

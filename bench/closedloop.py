@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bench.lab import LOAD_CORE, Ask, BenchError, pinned
+from bench.lab import LOAD_CORE, Absent, Ask, BenchError, pinned
 from bench.procfs import cpu_time
 
 CONNECTIONS = 64
@@ -64,9 +64,8 @@ def load(ask: Ask, seconds: float, cores: set[int] | None = None, connections: i
         script = ["-s", ask.script] if ask.script else []
         # wrk takes whole seconds only.
         argv = [wrk, "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", *fields, *script, ask.url]
-    elif ask.script:
-        raise BenchError(f"{ask.what}: needs wrk (apt-get install wrk)")
     else:
+        needs_wrk(ask)
         argv = [sys.executable, "-m", "bench.generator", ask.url, str(connections), str(seconds), *ask.fields]
     pin = pinned(LOAD_CORE) if cores is None else cores
     done = subprocess.run(
@@ -78,6 +77,12 @@ def load(ask: Ask, seconds: float, cores: set[int] | None = None, connections: i
         preexec_fn=lambda: os.sched_setaffinity(0, pin),
     )
     return read_wrk(done.stdout, ask) if wrk else _read_own(done.stdout or done.stderr, ask)
+
+
+def needs_wrk(ask: Ask) -> None:
+    """Raises Absent where an ask can only be made by wrk and there is none."""
+    if ask.script and not shutil.which("wrk"):
+        raise Absent("its paths are varied by wrk, which is not installed (apt-get install wrk)")
 
 
 def read_wrk(printed: str, ask: Ask) -> int:

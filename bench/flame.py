@@ -2,7 +2,8 @@
 
 Run:   make bench-flame      (or: python -m bench.flame [--seconds 15] [--out docs/flame-full-chain.svg])
 In:    py-spy (a wheel of requirements-bench.lock), which reads the worker's stacks from outside, 200 times a second.
-Out:   an SVG below 300 kB; on standard output the functions that lead, by their own time.
+Out:   an SVG below 300 kB; the shares of the rooms between the markers of docs/performance.md; on standard output the
+       functions that lead, by their own time.
 Laws:  1. Only moments in which the worker is on a core count: one that waits is not what we look for. 2. The kernel's
        share is not drawn apart: a system call shows as the Python line that made it.
 """
@@ -18,12 +19,14 @@ from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
+from bench import table
 from bench.budgets import FULL
 from bench.closedloop import load
 from bench.lab import Absent, BenchError, Lab, verify, wheel_program
 from bench.peers import edge
 from bench.result import ROOT
 
+DRAWING = ROOT / "docs" / "flame-full-chain.svg"
 _SAMPLES_PER_S = 200
 _BYTES_MAX = 300_000
 _SMALLEST = 0.001
@@ -32,6 +35,8 @@ _WIDTH, _ROW, _CHAR = 1_400, 17, 6.6
 _COLOURS = {"edge/net": "#f2a65a", "edge/http": "#8ecae6", "edge/phases": "#95d5b2", "edge/telemetry": "#e5989b",
             "edge/store": "#cdb4db", "edge": "#f9dc8c"}  # fmt: skip
 _OTHER = "#d5d5d5"
+_SYSTEM_CALLS = {"Wire.send": "writes", "Wire.recv": "reads"}
+_BEGIN, _END = "<!-- flame: begin (python -m bench.flame) -->", "<!-- flame: end -->"
 
 
 @dataclass
@@ -76,6 +81,26 @@ def own_time(stacks: dict[tuple[str, ...], int]) -> list[tuple[str, float]]:
         found[stack[-1] if stack else "?"] += count
     total = sum(found.values())
     return [(name, count / total) for name, count in found.most_common()]
+
+
+def rooms(stacks: dict[tuple[str, ...], int]) -> list[tuple[str, float]]:
+    """Give the shares of own time by what a function belongs to, greatest first. Reading and writing sockets, where the
+    kernel works, stand apart from the rest of the network's code.
+    """
+    found: dict[str, float] = {}
+    for name, share in own_time(stacks):
+        room = next((room for room in _COLOURS if f"({room}/" in name), "gevent and the standard library")
+        function = name.partition(" ")[0]
+        if function in _SYSTEM_CALLS:
+            room = f"{room}: {_SYSTEM_CALLS[function]}"
+        found[room] = found.get(room, 0.0) + share
+    return sorted(found.items(), key=lambda item: -item[1])
+
+
+def markdown(stacks: dict[tuple[str, ...], int]) -> str:
+    lines = [(room, f"{share:.0%}") for room, share in rooms(stacks)]
+    leading = [(name, f"{share:.1%}") for name, share in own_time(stacks)[:12]]
+    return table.grid(("own time", "share"), lines) + "\n\n" + table.grid(("function", "share"), leading)
 
 
 def svg(root: Frame, title: str) -> str:
@@ -148,7 +173,7 @@ def main() -> int:
         prog="bench.flame", description="A flame graph of the worker under the full chain."
     )
     parser.add_argument("--seconds", type=int, default=20)
-    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "flame-full-chain.svg")
+    parser.add_argument("--out", type=Path, default=DRAWING)
     options = parser.parse_args()
     try:
         stacks = main_thread(record(options.seconds))
@@ -163,6 +188,9 @@ def main() -> int:
         print(f"flame: {len(drawn)} bytes are too many; raise _SMALLEST", file=sys.stderr)
         return 1
     options.out.write_text(drawn, "utf-8")
+    if options.out == DRAWING:
+        document = table.DOCUMENT.read_text("utf-8")
+        table.DOCUMENT.write_text(table.written(document, markdown(stacks), _BEGIN, _END), "utf-8")
     print(f"{options.out}: {len(drawn)} bytes")
     for name, share in own_time(stacks)[:25]:
         print(f"{share:>7.1%}  {name}")

@@ -2,8 +2,9 @@
 
 In:    nothing; of the machine, its cores and what is installed.
 Out:   Lab, Ask; BenchError for a run that gives no figure, Absent for what is not on this machine.
-Laws:  1. Everything listens on loopback and ends with the lab. 2. Gateway on one core; load, origin and stores on
-       another. 3. An answer is looked at for being right before its price is: status, body, and a wrong key refused.
+Laws:  1. Everything listens on loopback and ends with the lab, or with us (devstack.leash). 2. Gateway on one core;
+       load, origin and stores on another. 3. An answer is looked at for being right before its price is: status, body,
+       and a wrong key refused.
 Not here: the gateways (bench.peers), the rows (bench.rows).
 """
 
@@ -24,12 +25,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.origin import BODY
-from devstack.child import end, free_port, last_lines
+from devstack.child import end, free_port, last_lines, leashed
 from devstack.valkey import Valkey
 
 HOST = "bench.localhost"
-GATEWAY_CORE = 0
-LOAD_CORE = 1
+GATEWAY_CORE, LOAD_CORE = 0, 1
+"""The first and the second of the cores that are ours."""
 _START_S = 30.0
 
 
@@ -65,9 +66,9 @@ def cores() -> set[int]:
     return os.sched_getaffinity(0)
 
 
-def pinned(core: int) -> set[int]:
-    """Give the one core, or all there are where that one is not ours."""
-    return {core} & cores() or cores()
+def pinned(number: int) -> set[int]:
+    """Give the core of that number among ours, or all of them where there are not so many."""
+    return set(sorted(cores())[number : number + 1]) or cores()
 
 
 def render(template: str, values: dict[str, object]) -> str:
@@ -151,7 +152,7 @@ class Lab(AbstractContextManager["Lab"]):
         pin = core if isinstance(core, set) else pinned(core)
         with log.open("ab") as errors, (stdout or log).open("ab") as out:
             process = subprocess.Popen(
-                argv,
+                leashed(argv, signal.SIGTERM),
                 stdout=out,
                 stderr=errors,
                 stdin=subprocess.DEVNULL,

@@ -84,5 +84,8 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def _git(*arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False, cwd=ROOT)
+    try:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False, cwd=ROOT)
+    except OSError:
+        return ""
     return done.stdout.strip()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,11 +86,11 @@ def markdown(content: dict[str, Any]) -> str:
     )
     parts = [
         run,
-        _table(("what", "figure", "range", "budget", "goal", "", "note"), row_lines(content)),
+        grid(("what", "figure", "range", "budget", "goal", "", "note"), row_lines(content)),
     ]
     if content.get("costs"):
         head = ("chain", "gateway", "µs per request", "range", "user", "system", "× nginx plain")
-        parts.append(_table(head, cost_lines(content)))
+        parts.append(grid(head, cost_lines(content)))
     if content.get("latency"):
         parts.append(_latency(content["latency"]))
     if content["absent"]:
@@ -104,22 +105,23 @@ def _latency(latency: dict[str, Any]) -> str:
         names = ("p50_us", "p90_us", "p99_us", "max_us", "sender_p99_us")
         lines.append((who, *(number(spread([one[who][name] for one in rounds]).median) for name in names)))
     head = ("latency in µs", "p50", "p90", "p99", "highest", "generator late, p99")
-    return f"At {latency['requests_per_s']:.0f} requests a second, constant:\n\n{_table(head, lines)}"
+    return f"At {latency['requests_per_s']:.0f} requests a second, constant:\n\n{grid(head, lines)}"
 
 
-def _table(head: tuple[str, ...], lines: list[tuple[str, ...]]) -> str:
+def grid(head: tuple[str, ...], lines: Sequence[tuple[str, ...]]) -> str:
+    """Lay out a Markdown table."""
     rows = [head, tuple("---" for _ in head), *lines]
     return "\n".join(
         "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in row) + " |" for row in rows
     )
 
 
-def written(document: str, text: str) -> str:
+def written(document: str, text: str, begin: str = BEGIN, end: str = END) -> str:
     """Put text between the markers. Raises ValueError when there is not exactly one pair."""
-    if document.count(BEGIN) != 1 or document.count(END) != 1 or document.index(BEGIN) > document.index(END):
+    if document.count(begin) != 1 or document.count(end) != 1 or document.index(begin) > document.index(end):
         raise ValueError("the document has not exactly one pair of markers")
-    before, _, rest = document.partition(BEGIN)
-    return f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.partition(END)[2]}"
+    before, _, rest = document.partition(begin)
+    return f"{before}{begin}\n\n{text}\n\n{end}{rest.partition(end)[2]}"
 
 
 def terminal(content: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ import sys
 from dataclasses import asdict
 
 from bench.budgets import ECHO, OURS, Budget
-from bench.closedloop import CONNECTIONS, Cost, cost, http_cost
+from bench.closedloop import CONNECTIONS, Cost, cost, http_cost, needs_wrk
 from bench.lab import HOST, LOAD_CORE, Absent, Ask, BenchError, verify
 from bench.peers import PEERS, edge, haproxy
 from bench.rows import Plan, Row, tool
@@ -23,7 +23,8 @@ def run(plan: Plan, everything: bool) -> list[Row]:
     """`everything`: also what no row of the plan divides. Raises BenchError."""
     budgets = [one for one in plan.budgets if one.group == "cost"]
     wanted = {pair for one in budgets for pair in ((OURS, one.ours), one.theirs)}
-    asks = [ask for ask in _start(plan) if everything or (ask.gateway, ask.what) in wanted]
+    started, missing = _start(plan)
+    asks = [ask for ask in started if everything or (ask.gateway, ask.what) in wanted]
     refused = _check(plan, asks)
     asks = [ask for ask in asks if (ask.gateway, ask.what) not in refused]
     costs: Costs = {}
@@ -37,15 +38,16 @@ def run(plan: Plan, everything: bool) -> list[Row]:
         {"gateway": gateway, "what": what, "rounds": [asdict(one) for one in rounds]}
         for (gateway, what), rounds in costs.items()
     ]
-    return [_row(one, costs, refused) for one in budgets]
+    return [_row(one, costs, refused, missing) for one in budgets]
 
 
-def _start(plan: Plan) -> list[Ask]:
-    """Start what is wanted and installed; say what is not."""
+def _start(plan: Plan) -> tuple[list[Ask], dict[str, str]]:
+    """Start what is wanted and installed; gives also what is not (name -> why), and says it."""
     lab = plan.lab
     echo_port = free_port()
     lab.spawn("echo", [sys.executable, "-m", "bench.websocket", "serve", str(echo_port)], echo_port, LOAD_CORE)
     asks: list[Ask] = []
+    missing: dict[str, str] = {}
     for name in plan.gateways:
         try:
             if name == "edge":
@@ -57,23 +59,27 @@ def _start(plan: Plan) -> list[Ask]:
         except (Absent, BenchError) as reason:
             if name == "edge":
                 raise
+            missing[name] = str(reason)
             plan.absent.append(f"{name}: {reason}")
-    return asks
+    return asks, missing
 
 
 def _check(plan: Plan, asks: list[Ask]) -> dict[tuple[str, str], str]:
     """See that every answer is right, then warm it up; gives what was refused and why."""
     refused = {}
     for ask in asks:
-        if ask.what != ECHO:
-            verify(ask)
-            http_cost(ask, 1)
-            continue
         try:
-            _echo(ask, 0.2)
-        except BenchError as error:
+            if ask.what == ECHO:
+                _echo(ask, 0.2)
+                continue
+            if ask.script:
+                needs_wrk(ask)
+        except (Absent, BenchError) as error:
             refused[ask.gateway, ask.what] = str(error)
             plan.absent.append(f"{ask.gateway}, {ask.what}: {error}")
+            continue
+        verify(ask)
+        http_cost(ask, 1)
     plan.lab.empty_logs()
     return refused
 
@@ -89,10 +95,11 @@ def _echo(ask: Ask, seconds: float) -> int:
     return int(answer["messages"])
 
 
-def _row(budget: Budget, costs: Costs, refused: dict[tuple[str, str], str]) -> Row:
+def _row(budget: Budget, costs: Costs, refused: dict[tuple[str, str], str], missing: dict[str, str]) -> Row:
     pairs = ((OURS, budget.ours), budget.theirs)
     for pair in pairs:
         if pair not in costs:
-            return Row(budget, None, f"{', '.join(pair)}: {refused.get(pair, 'not measured in this run')}")
+            why = missing.get(pair[0].lower()) or refused.get(pair, "not measured in this run")
+            return Row(budget, None, f"{', '.join(pair)}: {why}")
     ours, theirs = ([one.total_us for one in costs[pair]] for pair in pairs)
     return Row(budget, ratios(ours, theirs))

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from bench import result, table
+from bench import flame, result, table
 from bench.__main__ import _options
 from bench.rows import Row, budget
 from bench.stats import spread
@@ -73,6 +73,7 @@ def test_only_what_is_between_the_markers_is_rewritten():
 
 def test_the_document_has_its_markers():
     table.written(table.DOCUMENT.read_text(), "new")
+    table.written(table.DOCUMENT.read_text(), "new", flame._BEGIN, flame._END)
 
 
 def test_a_result_of_another_schema_is_refused(tmp_path):

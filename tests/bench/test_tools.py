@@ -96,6 +96,17 @@ def test_only_the_thread_that_serves_is_drawn():
         flame.main_thread("")
 
 
+def test_own_time_is_told_by_room_and_system_calls_apart():
+    raw = (
+        "main;Wire.send (edge/net/wire.py:80) 5\nmain;Wire.wake (edge/net/wire.py:9) 2\nmain;run (gevent/hub.py:3) 3\n"
+    )
+    assert flame.rooms(flame.main_thread(raw)) == [
+        ("edge/net: writes", 0.5),
+        ("gevent and the standard library", 0.3),
+        ("edge/net", 0.2),
+    ]
+
+
 def test_a_frame_is_as_wide_as_its_share_and_names_are_escaped():
     root = flame.tree(flame.main_thread(RAW))
     drawn = ET.fromstring(flame.svg(root, "a title"))
