@@ -19,6 +19,7 @@ import socket
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 from bench.stats import percentile
@@ -26,6 +27,8 @@ from bench.stats import percentile
 CONNECTIONS = 64
 _LENGTH = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: *(\d+)")
 _PATIENCE_S = 5.0
+_LEAD_S = 0.2
+"""Room to open the connections before the first request is due."""
 _PR_SET_TIMERSLACK = 29
 
 
@@ -95,66 +98,89 @@ class Schedule:
         return Report(len(self.latencies), errors, len(open_now), p50, p90, p99, max(micros), *sender)
 
 
+class Caller:
+    """The connections, and the requests that are under way on them."""
+
+    def __init__(self, port: int, request: bytes, schedule: Schedule, clock: Callable[[], float]) -> None:
+        self._port = port
+        self._request = request
+        self._schedule = schedule
+        self._clock = clock
+        self.poll = select.epoll()
+        self._socks: dict[int, socket.socket] = {}
+        self._free: deque[int] = deque()
+        self._partial: dict[int, bytes] = {}
+        self.in_flight: dict[int, float] = {}
+        self.errors = 0
+        for _ in range(CONNECTIONS):
+            self._open()
+
+    def send_due(self) -> None:
+        """Send all that is due, as far as there are free connections."""
+        schedule, free = self._schedule, self._free
+        schedule.due(self._clock(), bool(free))
+        while schedule.waiting and free:
+            number = free.popleft()
+            self.in_flight[number] = schedule.leaves(self._clock())
+            self._socks[number].sendall(self._request)
+
+    def receive(self, number: int) -> None:
+        """Read once from a connection that is readable. One that was closed is an error and is opened again."""
+        piece = self._socks[number].recv(65_536)
+        if not piece:
+            self._replace(number)
+            return
+        answer = self._partial.pop(number, b"") + piece
+        if not _whole(answer):
+            self._partial[number] = answer
+            return
+        self.errors += answer[9:10] != b"2"
+        self._schedule.answered(self.in_flight.pop(number), self._clock())
+        self._free.append(number)
+
+    def close(self) -> None:
+        for sock in self._socks.values():
+            sock.close()
+        self.poll.close()
+
+    def _open(self) -> None:
+        sock = socket.create_connection(("127.0.0.1", self._port), 10)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._socks[sock.fileno()] = sock
+        self.poll.register(sock, select.EPOLLIN)
+        self._free.append(sock.fileno())
+
+    def _replace(self, number: int) -> None:
+        self.errors += 1
+        self.poll.unregister(number)
+        self._socks.pop(number).close()
+        self._partial.pop(number, None)
+        if number in self.in_flight:
+            self._schedule.answered(self.in_flight.pop(number), self._clock())
+        else:
+            self._free.remove(number)
+        self._open()
+
+
 def run(port: int, path: str, rate: float, seconds: float, fields: list[str]) -> Report:
     """Blocks for `seconds` and, while answers are owed, up to five more. Raises OSError when it cannot connect."""
     lines = "".join(f"{field}\r\n" for field in fields)
-    request = f"GET {path} HTTP/1.1\r\n{lines}\r\n".encode()
     _exact_timers()
     gc.disable()
-    poll = select.epoll()
-    socks: dict[int, socket.socket] = {}
-    for _ in range(CONNECTIONS):
-        sock = _connect(port)
-        socks[sock.fileno()] = sock
-        poll.register(sock, select.EPOLLIN)
-    free = deque(socks)
-    in_flight: dict[int, float] = {}
-    partial: dict[int, bytes] = {}
-    errors = 0
     clock = time.monotonic
-    schedule = Schedule(clock() + 0.05, rate, seconds)
+    schedule = Schedule(clock() + _LEAD_S, rate, seconds)
+    caller = Caller(port, f"GET {path} HTTP/1.1\r\n{lines}\r\n".encode(), schedule, clock)
     until = clock() + seconds + _PATIENCE_S
-    while not schedule.finished and (now := clock()) < until:
-        schedule.due(now, bool(free))
-        while schedule.waiting and free:
-            number = free.popleft()
-            in_flight[number] = schedule.leaves(clock())
-            socks[number].sendall(request)
-        # epoll rounds its patience to milliseconds, select does not.
-        if not select.select([poll], [], [], min(schedule.next_in(clock()), 0.1))[0]:
-            continue
-        for number, _ in poll.poll(0):
-            piece = socks[number].recv(65_536)
-            answer = partial.pop(number, b"") + piece
-            if not piece:
-                errors += 1
-                poll.unregister(number)
-                socks.pop(number).close()
-                if number in in_flight:
-                    schedule.answered(in_flight.pop(number), clock())
-                else:
-                    free.remove(number)
-                sock = _connect(port)
-                socks[sock.fileno()] = sock
-                poll.register(sock, select.EPOLLIN)
-                free.append(sock.fileno())
-                continue
-            if not _whole(answer):
-                partial[number] = answer
-                continue
-            errors += answer[9:10] != b"2"
-            schedule.answered(in_flight.pop(number), clock())
-            free.append(number)
-    report = schedule.report(clock(), errors, list(in_flight.values()))
-    for sock in socks.values():
-        sock.close()
-    return report
-
-
-def _connect(port: int) -> socket.socket:
-    sock = socket.create_connection(("127.0.0.1", port), 10)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return sock
+    try:
+        while not schedule.finished and clock() < until:
+            caller.send_due()
+            # epoll rounds its patience to milliseconds, select does not.
+            if select.select([caller.poll], [], [], min(schedule.next_in(clock()), 0.1))[0]:
+                for number, _ in caller.poll.poll(0):
+                    caller.receive(number)
+        return schedule.report(clock(), caller.errors, list(caller.in_flight.values()))
+    finally:
+        caller.close()
 
 
 def _whole(answer: bytes) -> bool:

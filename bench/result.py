@@ -16,6 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from bench.peers import versions
 from bench.rows import Plan, Row
 
 SCHEMA = 2
@@ -31,6 +32,7 @@ def build(plan: Plan, rows: Sequence[Row], took_s: float, by_others: float) -> d
         "commit": _git("rev-parse", "--short", "HEAD") or "unknown",
         "changed": bool(_git("status", "--porcelain", "--untracked-files=no")),
         "machine": machine(),
+        "versions": versions(),
         "method": {
             "seconds": plan.seconds, "rounds": plan.rounds, "connections": 64, "origin": plan.lab.origin_kind,
             "gateways": plan.gateways, "took_s": round(took_s), "by_others": round(by_others, 3),

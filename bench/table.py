@@ -2,6 +2,7 @@
 
 Run:   python -m bench.table RESULT.json             prints the Markdown
        python -m bench.table RESULT.json --write     puts it into docs/performance.md
+       python -m bench.table RESULT.json --before OLD.json     prints both figures of each row
 Laws:  1. Nothing between the markers is written by hand. 2. A row without a figure stands in the table and says why.
 """
 
@@ -83,6 +84,7 @@ def markdown(content: dict[str, Any]) -> str:
         f"Run of {content['at'][:16].replace('T', ' ')} UTC at {content['commit']}{changed}: {machine['cores']} cores"
         f" ({machine['cpu'] or machine['machine']}), Linux {machine['kernel']}, Python {machine['python']};"
         f" {method['rounds']} rounds of {method['seconds']:g} s, origin {method['origin']}; {others(content)}."
+        f" Beside us: {', '.join(f'{name} {version}' for name, version in content['versions'].items())}."
     )
     parts = [
         run,
@@ -143,13 +145,35 @@ def terminal(content: dict[str, Any]) -> str:
     return "\n".join(parts)
 
 
+def compared(before: dict[str, Any], after: dict[str, Any]) -> str:
+    """Set two results beside each other. Rows are ratios to peers of the same run, so two runs may be compared."""
+    old = {row["id"]: row["value"] for row in before["rows"]}
+    parts = [f"before: {before['commit']}, {others(before)}; after: {after['commit']}, {others(after)}"]
+    for row in after["rows"]:
+        was, now = old.get(row["id"]), row["value"]
+        if not was or not now:
+            continue
+        change = now["median"] / was["median"] - 1 if was["median"] else 0.0
+        apart = now["low"] > was["high"] or now["high"] < was["low"]
+        parts.append(
+            f"{row['text']:<66}{number(was['median']):>8} → {number(now['median']):>8} {row['unit']:<4}{change:>+7.0%}"
+            + ("" if apart else "   the rounds overlap")
+        )
+    return "\n".join(parts)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="bench.table", description="A result as Markdown.")
     parser.add_argument("result", type=Path)
     parser.add_argument("--write", action="store_true", help=f"into {DOCUMENT.name}, between its markers")
+    parser.add_argument("--before", type=Path, metavar="RESULT", help="an older result to compare with")
     options = parser.parse_args()
     try:
-        text = markdown(result.load(options.result))
+        content = result.load(options.result)
+        if options.before:
+            print(compared(result.load(options.before), content))
+            return 0
+        text = markdown(content)
         if options.write:
             DOCUMENT.write_text(written(DOCUMENT.read_text("utf-8"), text), "utf-8")
         else:

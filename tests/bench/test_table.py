@@ -23,6 +23,7 @@ def content():
         "schema": result.SCHEMA, "at": "2026-11-24T06:00:00+00:00", "commit": "abc1234", "changed": False,
         "machine": {"cores": 2, "cpu": "Some CPU", "kernel": "6.1", "machine": "x86_64", "python": "3.11.7"},
         "method": {"seconds": 2, "rounds": 3, "origin": "nginx", "by_others": 0.02},
+        "versions": {"nginx": "1.22.1", "Envoy": "1.40.0"},
         "rows": [result.row_values(row) for row in rows],
         "absent": ["varnish: varnishd is not installed (apt-get install varnish)"],
         "costs": [
@@ -59,6 +60,17 @@ def test_a_busy_machine_is_said():
     assert "proves little" not in table.terminal(busy)
     busy["method"]["by_others"] = 0.3
     assert "other work took 30% of the cores, so this run proves little" in table.terminal(busy)
+
+
+def test_two_results_are_compared_row_by_row_and_overlap_is_said():
+    before, after = content(), content()
+    after["rows"][0]["value"] = {"median": 1.3, "low": 1.2, "high": 1.9, "rounds": 3}
+    lines = table.compared(before, after).splitlines()
+    assert "2.60 →     1.30 ×" in lines[1]
+    assert "-50%" in lines[1]
+    assert "overlap" not in lines[1]
+    assert "overlap" in lines[2]
+    assert len(lines) == 3  # a row without a figure is not compared
 
 
 def test_only_what_is_between_the_markers_is_rewritten():
