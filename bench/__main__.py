@@ -12,19 +12,19 @@ Laws:  1. Rounds are interleaved; a comparison is a ratio within a round; the fi
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import signal
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from bench import result, table
 from bench.budgets import BUDGETS, GROUPS, QUICK_GATEWAYS
 from bench.lab import Absent, BenchError, Lab, cores
 from bench.peers import PEERS
-from bench.procfs import busy_s, cpu_time
+from bench.procfs import Others
 from bench.rows import Plan, Row, absent, bodies, change, cost, latency, memory, slow, tenants, workers
 from devstack.child import DevstackError
 
@@ -32,6 +32,8 @@ _GROUPS: dict[str, Callable[[Plan], list[Row]]] = {
     "latency": latency.run, "slow": slow.run, "bodies": bodies.run, "memory": memory.run, "workers": workers.run,
     "change": change.run, "tenants": tenants.run,
 }  # fmt: skip
+_TIMED = ("latency", "slow", "workers", "change")
+"""Groups whose figures are times or rates, not CPU or memory."""
 _QUICK = ("full-envoy", "full-nginx", "cache-nginx", "jwt-key", "limit-none")
 
 
@@ -66,6 +68,7 @@ def measured(options: argparse.Namespace) -> tuple[Plan, list[Row]]:
     made: dict[str, Row] = {}
     for group in dict.fromkeys(one.group for one in budgets):
         plan.rounds = options.rounds if group == "cost" else min(options.rounds, 5)
+        others = Others(len(cores()))
         try:
             with Lab() as plan.lab:
                 if group == "cost":
@@ -75,23 +78,36 @@ def measured(options: argparse.Namespace) -> tuple[Plan, list[Row]]:
         except (Absent, BenchError, DevstackError) as error:
             plan.say(f"{group}: {error}")
             rows = absent(group, budgets, str(error))
+        if group in _TIMED:
+            rows = quiet_only(rows, others.share())
         made |= {row.budget.id: row for row in rows}
     return plan, [made[one.id] for one in budgets if one.id in made]
+
+
+def quiet_only(rows: list[Row], share: float) -> list[Row]:
+    """Judge no row that was taken with a watch while others worked."""
+    if share <= table.QUIET_SHARE:
+        return rows
+    return [
+        row
+        if row.value is None
+        else replace(row, judged=False, note=f"{row.note}; others took {share:.0%} of the cores".lstrip("; "))
+        for row in rows
+    ]
 
 
 def main(argv: list[str] | None = None) -> int:
     options = _options(sys.argv[1:] if argv is None else argv)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as Ctrl-C: the labs are left in order
-    began = time.monotonic(), busy_s(), cpu_time(os.getpid())
+    began_mono, others = time.monotonic(), Others(len(cores()))
     plan, rows = measured(options)
     plan.rounds = options.rounds
-    took_s, used = time.monotonic() - began[0], cpu_time(os.getpid()) - began[2]
-    by_others = (busy_s() - began[1] - used.user_s - used.system_s) / (took_s * len(cores()))
+    took_s, by_others = time.monotonic() - began_mono, others.share()
     if not shutil.which("wrk"):
         plan.absent.append(
             "wrk: not installed (apt-get install wrk); our own generator was used, itself a load on its core"
         )
-    content = result.build(plan, rows, took_s, max(0.0, by_others))
+    content = result.build(plan, rows, took_s, by_others)
     print(table.terminal(content))
     if options.json or not (options.no_save or options.quick or options.rows or options.only):
         print(f"kept in {result.save(content, options.json)}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,6 +87,21 @@ def busy_s(proc: Path = PROC) -> float:
     fields = [int(text) for text in (proc / "stat").read_text().split("\n", 1)[0].split()[1:]]
     user, nice, system, _idle, _iowait, irq, softirq, steal = fields[:8]
     return (user + nice + system + irq + softirq + steal) / _TICKS_PER_S
+
+
+class Others:
+    """How much of the cores others take, from its making on."""
+
+    def __init__(self, cores: int) -> None:
+        self._cores = cores
+        self._began = time.monotonic(), busy_s(), cpu_time(os.getpid())
+
+    def share(self) -> float:
+        """Give the share of all cores, 0 to 1, that neither we nor our children have used."""
+        began_mono, busy, used = self._began
+        ours = cpu_time(os.getpid()) - used
+        by_others = busy_s() - busy - ours.user_s - ours.system_s
+        return min(1.0, max(0.0, by_others / ((time.monotonic() - began_mono) * self._cores)))
 
 
 def _tasks(process: Path) -> list[Path]:

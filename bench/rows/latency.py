@@ -83,7 +83,7 @@ def _row(name: str, rounds: list[dict[str, Any]]) -> Row:
     }
     ours, theirs = (spread(values) for values in added.values())
     note = f"added {ours.median:.0f} µs against {theirs.median:.0f}"
-    if theirs.median <= 0:
+    if theirs.low <= 0:
         return Row(budget(name), None, f"{note}: nginx's share is lost in the noise of this machine")
     late = max(median([one[who]["sender_" + key] / one[who][key] for one in rounds]) for who in added)
     if late > 0.5:

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from bench.procfs import CpuTime, busy_s, cpu_time, family, forget_peak, memory, parse_stat
+from bench.procfs import CpuTime, Others, busy_s, cpu_time, family, forget_peak, memory, parse_stat
 
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -103,6 +103,23 @@ def test_the_cores_work_is_all_but_idle_and_waiting(tmp_path):
     (tmp_path / "stat").write_text(f"cpu  {one} {one} {one} {90 * one} {9 * one} {one} {one} {one} {one} 0\ncpu0 1 1\n")
     assert busy_s(tmp_path) == 6.0
     assert busy_s() > 0
+
+
+def test_a_neighbour_s_work_is_others_and_a_child_s_is_not():
+    burn = "import time\nend = time.process_time() + 0.4\nwhile time.process_time() < end: pass"
+    stolen = "import subprocess, sys\nsubprocess.Popen([sys.executable, '-c', sys.argv[1]]).pid"
+
+    def busy_for(*argv):
+        others = Others(1)
+        used, began = busy_s(), time.monotonic()
+        subprocess.run([sys.executable, "-c", *argv], check=True)
+        time.sleep(max(0.0, began + 1.5 - time.monotonic()))
+        return others.share() * (time.monotonic() - began), busy_s() - used
+
+    by_child, all_busy = busy_for(burn)
+    assert by_child < all_busy - 0.3
+    by_orphan, all_busy = busy_for(stolen, burn)  # its parent is gone: nobody's child
+    assert by_orphan > 0.3
 
 
 def test_memory_of_a_process_that_is_gone_is_an_error():

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from bench import flame, result, table
-from bench.__main__ import _options
+from bench.__main__ import _options, quiet_only
 from bench.rows import Row, budget
 from bench.stats import spread
 
@@ -60,6 +60,16 @@ def test_a_busy_machine_is_said():
     assert "proves little" not in table.terminal(busy)
     busy["method"]["by_others"] = 0.3
     assert "other work took 30% of the cores, so this run proves little" in table.terminal(busy)
+
+
+def test_what_was_timed_beside_other_work_is_not_judged():
+    row = Row(budget("slow-heads"), spread([3.0]), "a note")
+    assert quiet_only([row], 0.04) == [row]
+    (busy,) = quiet_only([row], 0.3)
+    assert busy.word == "not judged"
+    assert busy.note == "a note; others took 30% of the cores"
+    without = Row(budget("slow-heads"), None, "why")
+    assert quiet_only([without], 0.3) == [without]
 
 
 def test_two_results_are_compared_row_by_row_and_overlap_is_said():
