@@ -5,7 +5,7 @@ MAKEFLAGS += --no-print-directory
 PY := .venv/bin/python
 TESTS ?= tests
 
-.PHONY: help demo dev seed migrate test test-unit test-integration test-system test-coverage lint types rules fmt fuzz bench load-test clean
+.PHONY: help demo dev seed migrate test test-unit test-integration test-system test-coverage lint types rules fmt fuzz bench bench-quick bench-flame load-test clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' Makefile
@@ -63,9 +63,17 @@ fuzz: ## Fuzz the HTTP parser beside two others (FUZZ_RUNS inputs, 1000000 where
 	@scripts/bootstrap fuzz
 	@exec $(PY) -m tests.fuzz
 
-bench: ## CPU per request beside Envoy, Traefik and nginx (docs/performance.md)
+bench: ## What a request costs beside nginx, HAProxy, Varnish, Caddy, Envoy, Traefik (docs/performance.md)
 	@scripts/bootstrap bench
 	@exec $(PY) -m bench
+
+bench-quick: ## The same in two minutes, for before and after a change: costs beside Envoy and nginx
+	@scripts/bootstrap bench
+	@exec $(PY) -m bench --quick
+
+bench-flame: ## Where a worker's time goes under the full chain (docs/flame-full-chain.svg)
+	@scripts/bootstrap bench
+	@exec $(PY) -m bench.flame
 
 load-test: ## Load on the running demo's edge
 	@scripts/bootstrap test

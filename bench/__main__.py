@@ -1,140 +1,117 @@
-"""Measures what a request costs here and in the peers that are installed, and prints the ratios.
+"""Measures what a request costs here and in the peers that are installed, and holds it against the budgets.
 
-Run:   make bench      (or: python -m bench [--seconds 4] [--rounds 3] [--only edge,envoy])
-In:    whatever of Envoy, Traefik and nginx is there; wrk, or else our own generator.
+Run:   make bench         (or: python -m bench [--only edge,nginx] [--rows cost,idle] [--seconds 2] [--rounds 7])
+       make bench-quick   some two minutes, for before and after a change: ours, Envoy, nginx; costs only
+In:    whatever is there of nginx, HAProxy, Varnish, Caddy, Envoy, Traefik; wrk, or else our own generator.
 Out:   a table; bench/results/<date>-<commit>.json.
-Laws:  1. Rounds are interleaved, the figure is the median, the comparison is a ratio of the same minutes.
+Laws:  1. Rounds are interleaved; a comparison is a ratio within a round; the figure is the median, beside its range.
+       2. What is absent is said, and how much of the cores others took meanwhile. 3. The quick run is kept only where
+       it is told to.
 """
 
 from __future__ import annotations
 
 import argparse
-import datetime as dt
-import json
-import os
-import platform
 import shutil
-import statistics
-import subprocess
+import signal
 import sys
-import tempfile
-from contextlib import ExitStack
+import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
-from bench.measure import BenchError, Cost, cost, load
-from bench.peers import PEERS, Peer, start_origin
-from devstack.valkey import Valkey
+from bench import result, table
+from bench.budgets import BUDGETS, GROUPS, QUICK_GATEWAYS
+from bench.lab import Absent, BenchError, Lab, cores
+from bench.peers import PEERS
+from bench.procfs import Others
+from bench.rows import Plan, Row, absent, bodies, change, cost, latency, memory, slow, tenants, workers
+from devstack.child import DevstackError
 
-RESULTS = Path(__file__).with_name("results")
-_RATIOS = (
-    ("full chain", "Envoy", "full chain"),
-    ("full chain", "Traefik (no key check)", "full chain"),
-    ("full chain", "nginx", "plain proxy"),
-    ("plain proxy", "nginx", "plain proxy"),
-    ("cache hit", "nginx", "cache hit"),
-    ("full chain", "VantageEdge", "key, no limit"),
-)
-Rows = dict[tuple[str, str], list[Cost]]
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(10)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+_GROUPS: dict[str, Callable[[Plan], list[Row]]] = {
+    "latency": latency.run, "slow": slow.run, "bodies": bodies.run, "memory": memory.run, "workers": workers.run,
+    "change": change.run, "tenants": tenants.run,
+}  # fmt: skip
+_TIMED = ("latency", "slow", "workers", "change")
+"""Groups whose figures are times or rates, not CPU or memory."""
+_QUICK = ("full-envoy", "full-nginx", "cache-nginx", "jwt-key", "limit-none")
 
 
-def measured(seconds: float, rounds: int, only: set[str]) -> tuple[Rows, list[str], str]:
-    """Run everything; gives the rows, what was absent, and which origin answered."""
-    rows: Rows = {}
-    absent: list[str] = []
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ve-bench-")))
-        valkey = stack.enter_context(Valkey(folder / "valkey", aof=False))
-        os.sched_setaffinity(valkey.pid, {1} & os.sched_getaffinity(0) or os.sched_getaffinity(0))
-        process, origin_port, origin = start_origin(folder)
-        stack.callback(_end, process)
-        peers: list[Peer] = []
-        for start in PEERS:
-            if only and start.__name__ not in only:
-                continue
-            try:
-                peer = start(folder, origin_port, valkey)
-            except BenchError as error:
-                absent.append(f"{start.__name__}: {error}")
-                continue
-            stack.callback(_end, peer.process)
-            peers.append(peer)
-        asks = [(peer, row, *peer.asks[row]) for peer in peers for row in peer.asks]
-        for peer, _, path, fields in asks:
-            try:
-                load(f"http://127.0.0.1:{peer.port}{path}", 1, fields)
-            except BenchError as error:
-                raise BenchError(f"{peer.name}: {error}") from None
-        for number in range(rounds):
-            for peer, row, path, fields in asks:
-                url = f"http://127.0.0.1:{peer.port}{path}"
-                rows.setdefault((peer.name, row), []).append(cost(peer.process.pid, url, seconds, fields))
-            print(f"round {number + 1} of {rounds} done", file=sys.stderr)
-    return rows, absent, origin
-
-
-def median(costs: list[Cost]) -> Cost:
-    return sorted(costs, key=lambda item: item.total_us)[len(costs) // 2]
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="bench", description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--seconds", type=float, default=4.0)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", default="", help="comma list of: edge, envoy, traefik, nginx")
+def _options(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="bench", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--only", default="", help=f"gateways: {', '.join(PEERS)}")
+    parser.add_argument("--rows", default="", help=f"groups ({', '.join(GROUPS)}) or rows of the table by their id")
+    parser.add_argument("--seconds", type=int, default=2, help="of a run (2)")
+    parser.add_argument("--rounds", type=int, default=7, help="of the costs; other rows take at most 5 (7)")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--json", type=Path, help="where to keep the result")
     parser.add_argument("--no-save", action="store_true")
-    options = parser.parse_args()
-    try:
-        rows, absent, origin = measured(options.seconds, options.rounds, set(filter(None, options.only.split(","))))
-    except BenchError as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 1
-    middle = {name: median(costs) for name, costs in rows.items()}
-    print(f"{'gateway':<24}{'what':<16}{'us/request':>11}{'user':>8}{'system':>8}{'requests/s':>12}")
-    for (peer, row), value in middle.items():
-        print(
-            f"{peer:<24}{row:<16}{value.total_us:>11.1f}{value.user_us:>8.1f}{value.system_us:>8.1f}{value.rate:>12.0f}"
-        )
-    ratios = {}
-    for ours, peer, theirs in _RATIOS:
-        mine, other = rows.get(("VantageEdge", ours)), rows.get((peer, theirs))
-        if mine and other:
-            each = [a.total_us / b.total_us for a, b in zip(mine, other, strict=True)]
-            ratios[f"{ours} / {peer} {theirs}"] = round(statistics.median(each), 3)
-            print(f"VantageEdge {ours} is {statistics.median(each):.2f} x {peer} {theirs}")
-    for line in absent:
-        print(f"absent: {line}")
-    if not shutil.which("wrk"):
-        print("absent: wrk (our own generator was used; it is itself a load on the second core)")
-    if not options.no_save:
-        _save(rows, ratios, absent, origin)
-    return 0
+    options = parser.parse_args(argv)
+    for given, known in ((options.only, list(PEERS)), (options.rows, [*GROUPS, *(one.id for one in BUDGETS)])):
+        if unknown := sorted(set(_words(given)) - set(known)):
+            parser.error(f"unknown: {', '.join(unknown)}; there are {', '.join(known)}")
+    if options.seconds < 1 or options.rounds < 1:
+        parser.error("at least one round of one second")
+    return options
 
 
-def _save(rows: Rows, ratios: dict[str, float], absent: list[str], origin: str) -> None:
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False, cwd=RESULTS.parent
-    ).stdout.strip()
-    today = dt.datetime.now(tz=dt.UTC).date().isoformat()
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{today}-{commit or 'no-commit'}.json"
-    machine = {"cores": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version()}
-    figures = [
-        {"gateway": peer, "what": row, "user_us": c.user_us, "system_us": c.system_us, "requests_per_s": c.rate}
-        for (peer, row), costs in rows.items()
-        for c in costs
+def _words(text: str) -> list[str]:
+    return [word for word in text.split(",") if word]
+
+
+def measured(options: argparse.Namespace) -> tuple[Plan, list[Row]]:
+    """Run all groups that are wanted, each in a lab of its own. A group that fails is said and the others go on."""
+    chosen = set(_words(options.rows)) or set(_QUICK if options.quick else GROUPS)
+    budgets = tuple(one for one in BUDGETS if one.id in chosen or one.group in chosen)
+    gateways = tuple(_words(options.only)) or (QUICK_GATEWAYS if options.quick else tuple(PEERS))
+    plan = Plan(options.seconds, options.rounds, gateways, budgets)
+    made: dict[str, Row] = {}
+    for group in dict.fromkeys(one.group for one in budgets):
+        plan.rounds = options.rounds if group == "cost" else min(options.rounds, 5)
+        others = Others(len(cores()))
+        try:
+            with Lab() as plan.lab:
+                if group == "cost":
+                    rows = cost.run(plan, everything="cost" in chosen)  # a chosen row measures what it divides
+                else:
+                    rows = _GROUPS[group](plan)
+        except (Absent, BenchError, DevstackError) as error:
+            plan.say(f"{group}: {error}")
+            rows = absent(group, budgets, str(error))
+        if group in _TIMED:
+            rows = quiet_only(rows, others.share())
+        made |= {row.budget.id: row for row in rows}
+    return plan, [made[one.id] for one in budgets if one.id in made]
+
+
+def quiet_only(rows: list[Row], share: float) -> list[Row]:
+    """Judge no row that was taken with a watch while others worked."""
+    if share <= table.QUIET_SHARE:
+        return rows
+    return [
+        row
+        if row.value is None
+        else replace(row, judged=False, note=f"{row.note}; others took {share:.0%} of the cores".lstrip("; "))
+        for row in rows
     ]
-    content = {"machine": machine, "origin": origin, "ratios": ratios, "absent": absent, "runs": figures}
-    path.write_text(json.dumps(content, indent=1) + "\n")
-    print(f"kept in {path.relative_to(RESULTS.parent.parent)}")
+
+
+def main(argv: list[str] | None = None) -> int:
+    options = _options(sys.argv[1:] if argv is None else argv)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as Ctrl-C: the labs are left in order
+    began_mono, others = time.monotonic(), Others(len(cores()))
+    plan, rows = measured(options)
+    plan.rounds = options.rounds
+    took_s, by_others = time.monotonic() - began_mono, others.share()
+    if not shutil.which("wrk"):
+        plan.absent.append(
+            "wrk: not installed (apt-get install wrk); our own generator was used, itself a load on its core"
+        )
+    content = result.build(plan, rows, took_s, by_others)
+    print(table.terminal(content))
+    if options.json or not (options.no_save or options.quick or options.rows or options.only):
+        print(f"kept in {result.save(content, options.json)}")
+    return 0
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("contracts", "edge", "webapp", "worker", "devstack")
+PACKAGES = ("contracts", "edge", "webapp", "worker", "devstack", "bench")
 FILE_LINES_MAX = 400
 FUNCTION_LINES_MAX = 50
 REASON = re.compile(r"longer than \d+ lines because", re.IGNORECASE)
