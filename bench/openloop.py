@@ -90,6 +90,7 @@ class Schedule:
 
     def report(self, now: float, errors: int, in_flight: list[float]) -> Report:
         """Count what is unanswered with what it has waited. Raises ValueError when nothing was asked."""
+        self.due(now, free=False)
         open_now = [now - intended for intended in (*in_flight, *self.waiting)]
         micros = [1e6 * value for value in (*self.latencies, *open_now)]
         late = [1e6 * value for value in self.lateness] or [0.0]
