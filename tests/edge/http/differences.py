@@ -213,7 +213,7 @@ TABLE: list[Row] = [
 
 _PATTERNS = {row: re.compile(row.pattern) for row in TABLE}
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
-_PARTS = ("start", "fields", "body", "left", "keep_alive")
+_PARTS = ("start", "fields", "body", "behind", "left", "keep_alive")
 
 
 class Difference(NamedTuple):

@@ -26,7 +26,7 @@ LIMITS = Limits()
 class Reading(NamedTuple):
     """`slug`: why we refuse a head, "body" for a body. `start`: (method, target, version) or (status, version).
 
-    `fields` have lower-cased names. `head` is ours alone.
+    `fields`, and `behind` those of the trailer section, have lower-cased names. `trailers` and `head` are ours alone.
     """
 
     verdict: str
@@ -36,6 +36,8 @@ class Reading(NamedTuple):
     body: bytes = b""
     left: bytes = b""
     keep_alive: bool | None = None
+    trailers: bytes = b""
+    behind: Fields = ()
     head: RequestHead | ResponseHead | None = None
 
 
@@ -112,7 +114,10 @@ def _with_body(
     except FramingError:
         return Reading("refuse", "body", start, fields, head=head)
     verdict = "accept" if decoder.done else "wait"
-    return Reading(verdict, "", start, fields, body, decoder.leftover, head.keep_alive, head)
+    trailers = decoder.trailers
+    lines = [line.partition(b":") for line in trailers.split(b"\r\n")[:-1]]
+    behind = tuple((name.lower(), value.strip(b" \t")) for name, _, value in lines)
+    return Reading(verdict, "", start, fields, body, decoder.leftover, head.keep_alive, trailers, behind, head)
 
 
 # h11
@@ -138,7 +143,8 @@ def _h11_message(connection: h11.Connection, version_of: h11.Event | None = None
             elif isinstance(event, h11.Data):
                 body += event.data
             elif isinstance(event, h11.EndOfMessage):
-                return Reading("accept", "", start, fields, body, connection.trailing_data[0])
+                left = connection.trailing_data[0]
+                return Reading("accept", "", start, fields, body, left, behind=tuple(event.headers))
             else:
                 return REFUSED
     except h11.RemoteProtocolError:
@@ -169,6 +175,7 @@ class _Listener:
     def __init__(self) -> None:
         self.target = b""
         self.fields: list[tuple[bytes, bytes]] = []
+        self.behind: list[tuple[bytes, bytes]] = []
         self.body = b""
         self.headed = False
         self.complete = False
@@ -181,8 +188,9 @@ class _Listener:
             self.target += octets
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self.headed:  # behind the head: trailers, or the next message's fields
-            self.fields.append((name.lower(), (value or b"").strip(b" \t")))
+        if not self.complete:  # else the next message's
+            fields = self.behind if self.headed else self.fields
+            fields.append((name.lower(), (value or b"").strip(b" \t")))
 
     def on_headers_complete(self) -> None:
         if self.headed:
@@ -204,7 +212,8 @@ class _Listener:
         self.complete = True
 
     def reading(self, left: bytes) -> Reading:
-        return Reading("accept", "", self.start, tuple(self.fields), self.body, left, self.keep_alive)
+        behind = tuple(self.behind)
+        return Reading("accept", "", self.start, tuple(self.fields), self.body, left, self.keep_alive, behind=behind)
 
 
 def _httptools(kind: type, raw: bytes, used: int | None) -> tuple[_Listener, str, bytes]:

@@ -69,6 +69,8 @@ def check(record: Record, reading: Reading, read: Callable[[bytes], Reading]) ->
     assert head is not None
     assert reading.body == (record.one("body") or b"")
     assert reading.left == (record.one("left") or b"")
+    if (trailers := record.one("trailers")) is not None:
+        assert reading.trailers == trailers
     for key in ("path", "query", "reason"):
         if (said := record.one(key)) is not None:
             assert getattr(head, key) == said

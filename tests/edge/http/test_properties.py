@@ -97,7 +97,7 @@ def test_no_split_moves_the_edge_of_a_chunks_line(size, off, end, cuts):
 @given(st.lists(st.binary(min_size=1, max_size=60), max_size=8), st.binary(max_size=20), CUTS)
 def test_chunks_written_are_chunks_read(parts, behind, cuts):
     raw = b"".join(map(chunk, parts)) + LAST_CHUNK
-    assert hold_for_chunks(raw + behind, cuts) == ("accept", b"".join(parts), behind)
+    assert hold_for_chunks(raw + behind, cuts) == ("accept", b"".join(parts), behind, b"")
 
 
 @settings(max_examples=300, deadline=None)
@@ -135,29 +135,29 @@ def test_the_fuzz_targets_take_their_seeds(target):
         TARGETS[target](seed)
 
 
-# Cost. Not milliseconds but growth: four times the bytes take at most some ten times the time, where a quadratic
-# pattern takes sixteen times and a catastrophic one for ever. The best of several runs; the machine is shared.
+# Cost. Not milliseconds but growth: eight times the bytes take about eight times the time, where a quadratic pattern
+# takes 64 times and a catastrophic one for ever. Processor time, the best of several runs: the machine is shared.
 
 
 def _best_s(function, octets: bytes, runs: int = 3) -> float:
     best = float("inf")
     for _ in range(runs):
-        began = time.perf_counter()
+        began = time.thread_time()
         try:
             function(octets)
         except (GatewayError, FramingError):
             pass
-        best = min(best, time.perf_counter() - began)
+        best = min(best, time.thread_time() - began)
     return best
 
 
 def _grows_linearly(function, octets_of, size: int) -> None:
-    small, large = octets_of(size // 4), octets_of(size)
+    small, large = octets_of(size // 8), octets_of(size)
     for _ in range(5):
-        quarter_s, whole_s = _best_s(function, small), _best_s(function, large)
-        if whole_s < 10 * quarter_s + 0.0005:
+        small_s, large_s = _best_s(function, small), _best_s(function, large)
+        if large_s < 24 * small_s + 0.0005:
             return
-    raise AssertionError(f"{len(small)} octets: {quarter_s * 1e6:.0f} us, {len(large)} octets: {whole_s * 1e6:.0f} us")
+    raise AssertionError(f"{len(small)} octets: {small_s * 1e6:.0f} us, {len(large)} octets: {large_s * 1e6:.0f} us")
 
 
 WIDE = dataclasses.replace(Limits(), request_line_bytes_max=1 << 20, head_bytes_max=1 << 20, fields_max=1 << 17)
@@ -216,7 +216,7 @@ def test_reading_a_body_costs_no_more_than_its_size(what):
     def decode(raw: bytes) -> None:
         ChunkedDecoder().feed(raw)
 
-    _grows_linearly(decode, BODIES[what], 100_000)
+    _grows_linearly(decode, BODIES[what], 120_000)
 
 
 @pytest.mark.parametrize("what", BODIES)

@@ -90,7 +90,9 @@ def _take(record: Record, line: str) -> None:
         record.closed = True
     elif word in ("accept", "refuse", "wait") and not record.verdict:
         record.verdict = tuple(line.split(" "))
-    elif word in ("body", "left", "path", "query", "reason", "field", "no-field", "then") and record.verdict:
+    elif (
+        word in ("body", "left", "path", "query", "reason", "trailers", "field", "no-field", "then") and record.verdict
+    ):
         record.expected.setdefault(word, []).append(rest)
     else:
         raise ValueError(f"not understood: {line}")
