@@ -14,6 +14,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import signal
 import socket
 import time
 from dataclasses import dataclass
@@ -260,6 +261,10 @@ class EdgeWorker(Worker):  # type: ignore[misc]
         if self.quick:
             draining.kill(block=False)
             self.edge.stop()
+
+    def init_signals(self) -> None:
+        super().init_signals()
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a closed terminal tells the whole group; the parent replaces us
 
     def handle_usr1(self, sig: int, frame: object) -> None:
         if hasattr(self, "edge"):  # else it still boots, and opens the log anyway

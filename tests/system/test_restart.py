@@ -143,6 +143,8 @@ def test_hup_replaces_every_worker_and_loses_no_request_and_no_count(edge):
     with always_ready(edge), load_of(edge) as busy, load_of(edge, clients=20, pause_s=0.7) as rare:
         time.sleep(0.5)
         edge.reload()
+        for pid in edge.children():  # as from a terminal that is closed: the whole group gets it
+            os.kill(pid, signal.SIGHUP)
         edge.reload()
         time.sleep(0.5)
     for counts in (busy.counts, rare.counts):  # the rare ones are idle when the drain begins
