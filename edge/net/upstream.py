@@ -43,7 +43,7 @@ _IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"})
 class Target:
     """What is known of one (tenant, URL): where it is, which connections lead there, the `version` it spoke last."""
 
-    __slots__ = ("books", "destination", "used_mono", "version")
+    __slots__ = ("books", "destination", "kept", "used_mono", "version")
 
     def __init__(self, destination: Destination, limits: Limits) -> None:
         self.destination = destination
@@ -52,24 +52,36 @@ class Target:
         )
         self.used_mono = 0.0
         self.version = 11
+        self.kept: frozenset[str] | None = None
+        """Addresses to which connections are kept, None for all: DNS may name others by now."""
+
+    def let_go(self, kept: frozenset[str] | None) -> None:
+        """Close what is idle and leads elsewhere; what is in use follows when it comes back."""
+        if kept is not self.kept:
+            self.kept = kept
+            if kept is not None:
+                for connection in self.books.weed(lambda connection: connection.address in kept):
+                    connection.wire.close()
 
 
 class Connection:
     """One connection, in use or idle. Ended exactly once: `give_back` or `discard`."""
 
-    __slots__ = ("ended", "pump", "target", "wire")
+    __slots__ = ("address", "ended", "pump", "target", "wire")
 
     def __init__(self, target: Target, wire: Wire) -> None:
         self.target = target
         self.wire = wire
+        self.address = wire.address
         self.ended = False
         self.pump: Pump | None = None
         wire.on_wake = self._woken
 
     def give_back(self) -> None:
         self.ended = True
-        wire = self.wire
-        if (wire.readable or wire.holds_octets) and wire.peek() is not None:  # closed, or speaks unasked
+        wire, kept = self.wire, self.target.kept
+        elsewhere = kept is not None and self.address not in kept
+        if elsewhere or ((wire.readable or wire.holds_octets) and wire.peek() is not None):  # closed, or speaks unasked
             self.target.books.lost()
             wire.close()
         elif not self.target.books.give_back(self, wire.sweeper.now_mono):
@@ -141,7 +153,7 @@ class UpstreamPool:
     def _new_target(self, key: tuple[str, str]) -> Target:
         if self._sweeper is None:
             self._sweeper = Sweeper.of_this_hub()
-            self._sweeper.chores.append(self._expire)
+            self._sweeper.chores += [self._resolver.renew, self._expire]
         target = self._targets[key] = Target(Destination.of(key[1]), self._limits)
         return target
 
@@ -180,6 +192,7 @@ class UpstreamPool:
                     del self._targets[key]
             else:
                 target.used_mono = now_mono
+                target.let_go(self._resolver.kept(target.destination.host))
 
     # One exchange
 

@@ -11,13 +11,14 @@ from contracts.addresses import parse_networks
 from edge.errors import GatewayError, Retry
 from edge.net.address import Resolver
 from edge.net.connecting import Destination, connect
+from edge.net.dns import Answer
 from edge.net.sweeper import Sweeper
 
 LOOPBACK = parse_networks("127.0.0.0/8,::1/128")
 
 
 def attempt(port: int, *addresses: str, timeout_s: float = 1.0):
-    resolver = Resolver(lambda host: addresses)
+    resolver = Resolver(lambda host: Answer(addresses, 60.0))
     destination = Destination("origin.test", port, tls=False)
     return gevent.spawn(
         connect, destination, resolver, LOOPBACK, Sweeper.of_this_hub(), timeout_s, None
