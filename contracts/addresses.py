@@ -121,6 +121,16 @@ def parse_origin_url(text: str) -> OriginUrl:
     return OriginUrl(scheme, _host(match[1].lower()), _port(match[2], scheme), _base_path(slash + path))
 
 
+def parse_server_name(text: str) -> str:
+    """Check a DNS name to be sent as SNI (RFC 6066 section 3: no address) and lower-case it. Raises AddressError."""
+    if not text.isascii():
+        raise AddressError("must be ASCII; write an international name in its xn-- form")
+    name = _host(text.lower())
+    if ":" in name or name.rpartition(".")[2].isdigit():
+        raise AddressError("must be a DNS name, not an address")
+    return name
+
+
 def _host(host: str) -> str:
     if host.startswith("["):
         try:

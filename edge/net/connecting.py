@@ -14,11 +14,11 @@ import _socket
 import errno
 import ssl
 from dataclasses import dataclass
-from functools import lru_cache
 
 from contracts.addresses import AddressError, IPNetwork, parse_origin_url
 from edge.errors import GatewayError, Retry, Source
 from edge.net.address import Resolver, checked
+from edge.net.origin_tls import default_context
 from edge.net.racing import failure_of, first_connected, in_turn, note_failure, open_socket
 from edge.net.sweeper import Sweeper
 from edge.net.tls import TlsWire
@@ -30,9 +30,11 @@ class Destination:
     host: str
     port: int
     tls: bool
+    server_name: str = ""
+    """Sent as SNI and verified instead of the host."""
 
     @classmethod
-    def of(cls, url: str) -> Destination:
+    def of(cls, url: str, server_name: str | None = None) -> Destination:
         """Read an origin's URL as the control plane stored it. Raises GatewayError(origin-forbidden)."""
         try:
             parsed = parse_origin_url(url)
@@ -41,7 +43,7 @@ class Destination:
                 "origin-forbidden", "The origin's URL is not allowed.", internal=f"the URL {error}",
                 source=Source.UPSTREAM, proxy_error="destination_ip_prohibited",
             ) from error  # fmt: skip
-        return cls(parsed.host, parsed.port, parsed.scheme == "https")
+        return cls(parsed.host, parsed.port, parsed.scheme == "https", server_name or "")
 
 
 def connect(
@@ -91,15 +93,9 @@ def connect(
 def _wire(sock: _socket.socket, destination: Destination, sweeper: Sweeper, context: ssl.SSLContext | None) -> Wire:
     if not destination.tls:
         return Wire(sock, sweeper)
-    return TlsWire(sock, sweeper, context or default_context(), server_hostname=destination.host)
-
-
-@lru_cache(maxsize=1)
-def default_context() -> ssl.SSLContext:
-    """Verify against the system's roots. Loading them takes milliseconds: done once, at the first https origin."""
-    context = ssl.create_default_context()
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context
+    return TlsWire(
+        sock, sweeper, context or default_context(), server_hostname=destination.server_name or destination.host
+    )
 
 
 def _unreachable(destination: Destination, error: OSError | TimedOut | None) -> GatewayError:
