@@ -6,7 +6,15 @@ import ipaddress
 
 import pytest
 
-from contracts.addresses import AddressError, OriginUrl, check_url, parse_networks, parse_origin_url, refusal
+from contracts.addresses import (
+    AddressError,
+    OriginUrl,
+    check_url,
+    parse_networks,
+    parse_origin_url,
+    parse_server_name,
+    refusal,
+)
 
 LOOPBACK = parse_networks("127.0.0.0/8, ::1/128")
 
@@ -134,6 +142,18 @@ def test_a_literal_address_and_a_private_name_are_refused_at_write() -> None:
         assert check_url(parse_origin_url(f"http://{name}"), ()) == "names a private host"
         assert check_url(parse_origin_url(f"http://{name}"), LOOPBACK) is None
     assert check_url(parse_origin_url("https://api.example.com"), ()) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [("", "host"), ("192.0.2.1", "address"), ("[::1]", "address"), ("::1", "DNS name"), ("127.1", "four decimal"),
+     ("a..b", "DNS name"), ("*.example.com", "DNS name"), ("exämple.com", "xn--"), ("a b", "DNS name")],
+)  # fmt: skip
+def test_a_server_name_is_a_dns_name(text: str, word: str) -> None:
+    """RFC 6066 section 3: literal IPv4 and IPv6 addresses are not permitted in "HostName"."""
+    assert parse_server_name("API.Example.com") == "api.example.com"
+    with pytest.raises(AddressError, match=word):
+        parse_server_name(text)
 
 
 def test_networks_are_read_and_a_bad_entry_is_named() -> None:
