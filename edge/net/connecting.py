@@ -19,7 +19,7 @@ from contracts.addresses import AddressError, IPNetwork, parse_origin_url
 from edge.errors import GatewayError, Retry, Source
 from edge.net.address import Resolver, checked
 from edge.net.origin_tls import default_context
-from edge.net.racing import failure_of, first_connected, in_turn, note_failure, open_socket
+from edge.net.racing import failure_of, first_connected, in_turn, open_socket
 from edge.net.sweeper import Sweeper
 from edge.net.tls import TlsWire
 from edge.net.wire import TimedOut, Wire
@@ -55,7 +55,7 @@ def connect(
     tls_context: ssl.SSLContext | None,
 ) -> Wire:
     """Blocks at most `timeout_s` beyond DNS. Raises GatewayError."""
-    addresses = in_turn(checked(resolver, destination.host, allowed))
+    addresses = in_turn(checked(resolver, destination.host, allowed), destination.port)
     deadline_mono = sweeper.now_mono + timeout_s
     error: OSError | TimedOut | None = None
     while addresses:
@@ -80,7 +80,6 @@ def connect(
             if wire is None or isinstance(failed, TimedOut):  # all were tried, or there is no time for another
                 break
             addresses.remove(address)
-            note_failure(address)
         else:
             connected, wire = wire, None
             return connected
@@ -93,9 +92,12 @@ def connect(
 def _wire(sock: _socket.socket, destination: Destination, sweeper: Sweeper, context: ssl.SSLContext | None) -> Wire:
     if not destination.tls:
         return Wire(sock, sweeper)
-    return TlsWire(
-        sock, sweeper, context or default_context(), server_hostname=destination.server_name or destination.host
-    )
+    name = destination.server_name or destination.host
+    try:
+        return TlsWire(sock, sweeper, context or default_context(), server_hostname=name)
+    except BaseException:
+        sock.close()
+        raise
 
 
 def _unreachable(destination: Destination, error: OSError | TimedOut | None) -> GatewayError:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import _socket
 import errno
+import os
 import struct
 import time
 from collections.abc import Callable
@@ -150,11 +151,12 @@ class DnsClient:
         raise error
 
     def _exchange(self, server: Server, name: dns.name.Name, rdtype: Any, until_mono: float) -> Any:
-        query = dns.message.make_query(name, rdtype, use_edns=0, payload=_UDP_PAYLOAD_BYTES)
+        chance = int.from_bytes(os.urandom(4), "big")  # two ids: RFC 5452 section 9.2 wants them unforeseeable
+        query = dns.message.make_query(name, rdtype, use_edns=0, payload=_UDP_PAYLOAD_BYTES, id=chance >> 16)
         response = self._over_udp(server, query, until_mono)
         if response is not None and response.rcode() in (dns.rcode.FORMERR, dns.rcode.NOTIMP):
             # RFC 6891 section 7: a server that knows no EDNS says so like this.
-            query = dns.message.make_query(name, rdtype)
+            query = dns.message.make_query(name, rdtype, id=chance & 0xFFFF)
             response = self._over_udp(server, query, until_mono)
         return self._over_tcp(server, query, until_mono) if response is None else response
 

@@ -4,8 +4,8 @@ In:    checked literal addresses, a port, a deadline.
 Out:   a connected raw socket and its address; the last OSError, or TimedOut.
 Laws:  1. The families take turns, IPv6 first; within a family, connections take turns over the addresses. 2. An address
        that refuses hands over at once, a slow one after ATTEMPT_S, and is not given up: the first to connect is used,
-       the others are closed. 3. An address that failed lately goes last. 4. A greenlet can be interrupted here as it
-       can on a wire.
+       the others are closed. 3. An address that did not connect lately, at this port, goes last. 4. A greenlet can be
+       interrupted here as it can on a wire.
 Not here: which addresses (address), TLS (connecting).
 """
 
@@ -27,11 +27,11 @@ ATTEMPT_S: Final = 0.25
 _FAILED_S: Final = 30.0
 _FAILED_MAX: Final = 1_024
 _turns: Final = count()
-_failed: Final[dict[str, float]] = {}
-"""Address -> until when it goes last."""
+_failed: Final[dict[tuple[str, int], float]] = {}
+"""Address and port -> until when it goes last."""
 
 
-def in_turn(addresses: Sequence[str]) -> list[str]:
+def in_turn(addresses: Sequence[str], port: int) -> list[str]:
     """Put addresses in the order in which they are tried now."""
     if len(addresses) == 1:
         return list(addresses)
@@ -41,14 +41,14 @@ def in_turn(addresses: Sequence[str]) -> list[str]:
     order = [address for pair in zip_longest(*turned) for address in pair if address is not None]
     if _failed:
         now = time.monotonic()
-        order.sort(key=lambda address: _failed.get(address, 0.0) > now)
+        order.sort(key=lambda address: _failed.get((address, port), 0.0) > now)
     return order
 
 
-def note_failure(address: str) -> None:
+def note_failure(address: str, port: int) -> None:
     if len(_failed) >= _FAILED_MAX:
         _failed.clear()
-    _failed[address] = time.monotonic() + _FAILED_S
+    _failed[address, port] = time.monotonic() + _FAILED_S
 
 
 def open_socket(address: str, port: int) -> _socket.socket:
@@ -87,7 +87,7 @@ def first_connected(addresses: Sequence[str], port: int, deadline_mono: float) -
                     try:
                         race.enter(open_socket(address, port), address)
                     except OSError as refused:
-                        note_failure(address)
+                        note_failure(address, port)
                         error = refused
                         continue
             if not race.running:
@@ -99,7 +99,7 @@ def first_connected(addresses: Sequence[str], port: int, deadline_mono: float) -
                 lost = failure_of(sock)
                 if lost is None:
                     return race.leave(sock), address
-                note_failure(address)
+                note_failure(address, port)
                 race.leave(sock).close()
                 error = lost
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,31 @@ def test_kept_connections_to_an_address_that_dns_no_longer_names_are_let_go(serv
         # A connection that is used again and again is no exception.
         eventually(lambda: gateway.get().status == 200 and new.connections > 0, 8)
         assert old.connections == 1
+
+
+def test_a_connection_that_was_in_use_when_dns_changed_is_not_used_again(server):
+    released = threading.Event()
+
+    def patient(sock) -> None:
+        while origins.head(sock):
+            released.wait(15)
+            sock.sendall(OK)
+
+    server.names("a.test", [a("127.0.0.2", ttl=1), a("127.0.0.3", ttl=1)], none())
+    with (
+        Origin(patient, "127.0.0.2") as old,
+        Origin(origins.answers(OK), "127.0.0.3", old.port) as new,
+        Gateway(f"http://a.test:{old.port}", allowed=ONLY_TWO, first_byte_s=15.0) as gateway,
+        going_by(gateway, server).client(timeout_s=15) as client,
+    ):
+        client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        eventually(lambda: old.connections == 1)
+        (target,) = gateway.upstream._targets.values()
+        eventually(lambda: target.kept == {"127.0.0.3"}, 10)
+        released.set()
+        assert client.answer().status == 200
+        assert gateway.get().status == 200
+        assert (old.connections, new.connections) == (1, 1)
 
 
 def test_no_request_waits_for_a_name_in_use_and_none_fails_while_dns_is_away(server):

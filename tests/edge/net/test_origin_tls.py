@@ -173,7 +173,11 @@ def refused(contexts: OriginContexts, tls: OriginTls) -> GatewayError:
 def test_settings_that_cannot_be_used_end_the_attempt_and_nothing_is_sent(tmp_path):
     sealed = settings(CLIENT)
     moved = OriginTls(
-        OriginTlsConfig(client_certificate=CLIENT.certificate, client_key=sealed.client_key), "tenant", "another-origin"
+        OriginTlsConfig(
+            ca_certificates=CA.certificate, client_certificate=CLIENT.certificate, client_key=sealed.client_key
+        ),
+        "tenant",
+        "another-origin",
     )
     contexts = OriginContexts(KEYS)
     contexts.of(sealed)

@@ -53,26 +53,27 @@ def connected(addresses: list[str], port: int, timeout_s: float = 2.0) -> str:
 
 def test_the_families_take_turns_ipv6_first_and_so_do_the_addresses():
     addresses = ("192.0.2.1", "192.0.2.2", "2001:db8::1", "192.0.2.3", "2001:db8::2")
-    orders = [in_turn(addresses) for _ in range(6)]
+    orders = [in_turn(addresses, 80) for _ in range(6)]
     for order in orders:
         assert [":" in address for address in order] == [True, False, True, False, False]
         assert sorted(order) == sorted(addresses)
     assert {order[1] for order in orders} == {"192.0.2.1", "192.0.2.2", "192.0.2.3"}
     assert {order[0] for order in orders} == {"2001:db8::1", "2001:db8::2"}
-    assert in_turn(("192.0.2.1",)) == ["192.0.2.1"]
+    assert in_turn(("192.0.2.1",), 80) == ["192.0.2.1"]
 
 
 def test_an_address_that_failed_lately_goes_last(monkeypatch):
-    note_failure("2001:db8::1")
-    assert in_turn(("2001:db8::1", "192.0.2.1"))[0] == "192.0.2.1"
+    note_failure("2001:db8::1", 80)
+    assert in_turn(("2001:db8::1", "192.0.2.1"), 80)[0] == "192.0.2.1"
+    assert in_turn(("2001:db8::1", "192.0.2.1"), 443)[0] == "2001:db8::1"
     later = time.monotonic() + 31
     monkeypatch.setattr(racing.time, "monotonic", lambda: later)
-    assert in_turn(("2001:db8::1", "192.0.2.1"))[0] == "2001:db8::1"
+    assert in_turn(("2001:db8::1", "192.0.2.1"), 80)[0] == "2001:db8::1"
 
 
 def test_what_failed_is_remembered_within_a_bound():
     for number in range(3000):
-        note_failure(f"n{number}")
+        note_failure(f"n{number}", 80)
     assert len(racing._failed) <= 1024
 
 
