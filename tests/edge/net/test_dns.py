@@ -164,7 +164,9 @@ def test_what_is_not_the_answer_to_the_question_is_ignored(server):
     def mangle(query: bytes, answer: bytes) -> list[bytes]:
         other = dns.message.make_response(dns.message.make_query("evil.test", "A", id=int.from_bytes(query[:2], "big")))
         other.answer.append(forged)
-        guess = bytes([query[0] ^ 1, query[1]]) + answer[2:]
+        lie = dns.message.make_response(dns.message.from_wire(query))
+        lie.answer.append(forged)
+        guess = bytes([query[0] ^ 1, query[1]]) + lie.to_wire()[2:]
         return [b"", b"\0", guess, query, other.to_wire(), answer]
 
     server.names("a.test", a("192.0.2.1"))
