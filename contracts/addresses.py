@@ -3,9 +3,10 @@
 In:    the URL as a tenant wrote it; an address a name resolved to; what the deployment opens (ALLOWED_PRIVATE_ORIGINS).
 Out:   OriginUrl in its one canonical form; a reason why an address is refused, or None.
 Laws:  1. The answer of a resolver is never trusted: every address of it must pass `refusal`, and the connection goes to
-       the address that was checked. 2. An address that carries another one inside (v4-mapped, NAT64, 6to4, Teredo) is
-       judged by both. 3. `is_global` of the standard library is not enough: it is true for multicast, NAT64 and 6to4.
-       4. Reasons are safe to show to the tenant.
+       the address that was checked. 2. An address that carries another one inside is judged by what is inside
+       (v4-mapped, NAT64: that is where the packet ends), and refused all the same where the wrapping is a tunnel that
+       nobody publishes an API through (v4-compatible, 6to4, Teredo). 3. `is_global` of the standard library is not
+       enough: it is true for multicast, NAT64 and 6to4. 4. Reasons are safe to show to the tenant.
 Not here: resolving (edge.net.address, worker.checker, webapp.services.origins).
 """
 
@@ -67,7 +68,15 @@ _REFUSED_NETWORKS: Final = tuple(
     )
 )
 _NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
-_V4_COMPATIBLE: Final = ipaddress.ip_network("::/96")
+_TUNNELS: Final = tuple(
+    (ipaddress.IPv6Network(text), reason)
+    for text, reason in (
+        ("::/96", "IPv4-compatible, which nobody uses any more"),  # RFC 4291 section 2.5.5.1
+        ("2001::/32", "a Teredo tunnel's"),
+        ("2002::/16", "a 6to4 tunnel's"),  # RFC 7526: withdrawn
+    )
+)
+_V4_COMPATIBLE: Final = _TUNNELS[0][0]
 
 
 class AddressError(ValueError):
@@ -119,6 +128,16 @@ def parse_origin_url(text: str) -> OriginUrl:
     if match is None:
         raise AddressError("its host or port is malformed")
     return OriginUrl(scheme, _host(match[1].lower()), _port(match[2], scheme), _base_path(slash + path))
+
+
+def parse_server_name(text: str) -> str:
+    """Check a DNS name to be sent as SNI (RFC 6066 section 3: no address) and lower-case it. Raises AddressError."""
+    if not text.isascii():
+        raise AddressError("must be ASCII; write an international name in its xn-- form")
+    name = _host(text.lower())
+    if ":" in name or name.rpartition(".")[2].isdigit():
+        raise AddressError("must be a DNS name, not an address")
+    return name
 
 
 def _host(host: str) -> str:
@@ -182,7 +201,7 @@ def refusal(ip: str, allowed: tuple[IPNetwork, ...]) -> str | None:
     if embedded is None:
         return _refusal_of(address, allowed)
     # A wrapped address is opened only by opening what is inside it.
-    return _refusal_of(embedded, allowed)
+    return _refusal_of(embedded, allowed) or _refusal_of_tunnel(address, embedded, allowed)
 
 
 _GIVEN_OUT: Final = ipaddress.IPv6Network("2000::/3")
@@ -199,6 +218,14 @@ def _refusal_of(address: IPAddress, allowed: tuple[IPNetwork, ...]) -> str | Non
     if outside or not address.is_global or address.is_multicast:
         return "is reserved"
     return None
+
+
+def _refusal_of_tunnel(
+    address: IPAddress, embedded: ipaddress.IPv4Address, allowed: tuple[IPNetwork, ...]
+) -> str | None:
+    if any(embedded in network for network in allowed if network.version == 4):
+        return None
+    return next((f"is {reason}" for network, reason in _TUNNELS if address in network), None)
 
 
 def _embedded(address: IPAddress) -> ipaddress.IPv4Address | None:

@@ -31,6 +31,11 @@ URL_CHARS_MAX: Final = 2_048
 ORIGIN_TIMEOUT_S_MIN: Final = 1
 ORIGIN_TIMEOUT_S_MAX: Final = 300
 ORIGIN_TIMEOUT_S_DEFAULT: Final = 30
+PEM_CHARS_MAX: Final = 65_536
+CA_CERTIFICATES_MAX: Final = 32
+CLIENT_CHAIN_MAX: Final = 8
+TLS_BYTES_PER_TENANT_MAX: Final = 2 * 1024 * 1024
+"""Of all origins' certificates and sealed keys together: they travel in every version of the configuration."""
 
 # Routes.
 ROUTES_PER_TENANT_MAX: Final = 10_000

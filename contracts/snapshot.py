@@ -15,6 +15,8 @@ from typing import Final, Literal
 
 import msgspec
 
+from contracts.sealing import place
+
 FORMAT: Final = 1
 
 AuthMode = Literal["public", "jwt_required", "apikey_required"]
@@ -45,6 +47,19 @@ class TargetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     weight: int = 1
 
 
+class OriginTlsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What differs from verifying https targets against the system's roots and their own host. PEM is canonical."""
+
+    ca_certificates: str | None = None
+    """Trusted instead of the system's roots."""
+    server_name: str | None = None
+    """Sent as SNI and verified, instead of the URL's host."""
+    client_certificate: str | None = None
+    """The chain, leaf first."""
+    client_key: str | None = None
+    """Sealed (contracts.sealing), belonging to `client_key_place`."""
+
+
 class OriginConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     id: str
     name: str
@@ -56,6 +71,8 @@ class OriginConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """To the first byte of the response."""
     idle_timeout_s: float = 60.0
     """Between two reads of a body, in either direction."""
+    tls: OriginTlsConfig | msgspec.UnsetType = msgspec.UNSET
+    """Not written where it is not used, so that an edge that does not know it yet keeps up with everybody else."""
 
 
 class PolicyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -129,6 +146,11 @@ class KeyRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 _ENCODER: Final = msgspec.json.Encoder(order="deterministic")
 _DECODER: Final = msgspec.json.Decoder(Snapshot)
 _KEY_DECODER: Final = msgspec.json.Decoder(KeyRecord)
+
+
+def client_key_place(tenant_id: str, origin_id: str) -> bytes:
+    """Spell where an origin's client key belongs, for sealing."""
+    return place("origin-client-key", tenant_id, origin_id)
 
 
 def encode(snapshot: Snapshot) -> tuple[bytes, str]:

@@ -33,6 +33,9 @@ PORTS: dict[str, tuple[int, str]] = {
     "DEVSTACK_VALKEY_PORT": (63799, "Valkey"),
 }
 
+_CAME_LATER = {"SEALING_KEYS"}
+"""Secrets that a folder made by an earlier release has not; they are added."""
+
 
 @dataclass(slots=True)
 class Demo:
@@ -117,20 +120,25 @@ def _defaults(folder: Path, ports: Mapping[str, int]) -> dict[str, str]:
 
 
 def _secrets(path: Path) -> dict[str, str]:
-    names = ("SECRET_KEY", "KEY_PEPPERS")
-    try:
-        kept = json.loads(path.read_text())
-        return {name: str(kept[name]) for name in names}
-    except FileNotFoundError:
-        pass
-    except (OSError, ValueError, KeyError, TypeError):
-        # Keys stored under the lost pepper would be refused for ever without a word: better to ask.
-        cure = "delete .devstack to begin anew, or set SECRET_KEY and KEY_PEPPERS"
-        raise DevstackError(f"{path} cannot be read as the demo's secrets; {cure}") from None
     made = {
         "SECRET_KEY": f"{MARK}-{secrets.token_hex(24)}",
         "KEY_PEPPERS": f"1:{MARK.encode().hex()}{secrets.token_hex(32)}",
+        "SEALING_KEYS": f"1:{MARK.encode().hex()}{secrets.token_hex(32 - len(MARK))}",
     }
+    try:
+        kept = json.loads(path.read_text())
+        lost = {name for name in made if name not in kept} - _CAME_LATER
+        if lost:
+            raise KeyError(*lost)
+        if made.keys() <= kept.keys():
+            return {name: str(kept[name]) for name in made}
+        made |= {name: str(kept[name]) for name in made.keys() & kept.keys()}
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        # Keys stored under the lost pepper would be refused for ever without a word: better to ask.
+        cure = "delete .devstack to begin anew, or set SECRET_KEY and KEY_PEPPERS"
+        raise DevstackError(f"{path} cannot be read as the demo's secrets; {cure}") from None
     temporary = path.with_suffix(".new")
     with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         json.dump(made, file)

@@ -22,7 +22,7 @@ from edge.http.messages import Body, ResponseHead
 if TYPE_CHECKING:
     from edge.errors import GatewayError
     from edge.exchange import Exchange
-    from edge.snapshot import Tenant
+    from edge.snapshot import OriginTls, Tenant
 
 
 class Clock(Protocol):
@@ -170,6 +170,8 @@ class UpstreamRequest:
     """Called with each interim answer (1xx) before `send` returns; None: they are dropped."""
     upgrade: bytes = b""
     """The protocols the head offers to switch to; without any, a 101 is an invalid response."""
+    tls: OriginTls | None = None
+    """What the origin's TLS differs in; connections are shared only under the same."""
 
 
 @dataclass(slots=True)

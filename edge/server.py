@@ -126,7 +126,9 @@ class Edge:
         self.ports: Ports = Ports(
             clock=clock, identifiers=identifiers, config=self.tenants, keys=self.keys, sessions=self.sessions,
             counters=self.counters, cache=self.cache, health=self.health,
-            upstream=UpstreamPool(settings.limits, settings.allowed_networks, Resolver()),
+            upstream=UpstreamPool(
+                settings.limits, settings.allowed_networks, Resolver(), sealing_keys=settings.sealing_keys
+            ),
             recorder=Recorder(self.meter, self.log),
         )  # fmt: skip
         own, *nobodys = inherited.sockets["EDGE_PORT"]

@@ -20,6 +20,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from contracts.addresses import AddressError, IPNetwork, parse_networks
 from contracts.apikey import parse_peppers
 from contracts.clerk import KeySetError, frontend_api_host, parse_pem
+from contracts.sealing import DEMO_MARK, SealingKeys, parse_keys
 
 _T = TypeVar("_T")
 _DOMAIN: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*")
@@ -93,6 +94,8 @@ class Settings:
     access_log: str
     allowed_networks: tuple[IPNetwork, ...]
     sentry_dsn: str = field(default="", repr=False)
+    sealing_keys: SealingKeys = field(default_factory=dict, repr=False)
+    """For origins' client keys; may be empty where no origin has one."""
     limits: Limits = field(default_factory=Limits)
     tenants_max: int = 10_000
     cache_bytes_max: int = 64 * 1024 * 1024
@@ -152,7 +155,10 @@ def load(environ: Mapping[str, str], dotenv: Path | None = None) -> Settings:
         drain_notice_s=reader.read("EDGE_DRAIN_NOTICE_S", lambda text: _whole(text, 0, 300), 0),
         allowed_networks=reader.read("ALLOWED_PRIVATE_ORIGINS", _networks, ()),
         sentry_dsn=reader.read("SENTRY_DSN", _http_url, ""),
+        sealing_keys=reader.read("SEALING_KEYS", parse_keys, no_peppers),
     )
+    if settings.production and any(DEMO_MARK in key for key in settings.sealing_keys.values()):
+        reader.errors.append("SEALING_KEYS is the demo's, which production refuses")
     if settings.port == settings.metrics_port:
         reader.errors.append("EDGE_METRICS_PORT must differ from EDGE_PORT")
     if reader.errors:

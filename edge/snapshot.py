@@ -19,7 +19,16 @@ import msgspec
 from contracts import bounds
 from contracts.addresses import AddressError, parse_origin_url
 from contracts.patterns import Capture, Literal, Pattern, PatternError, Rest, normalise_path, parse_pattern
-from contracts.snapshot import CacheConfig, OriginConfig, RouteConfig, Snapshot, SnapshotError, TargetConfig
+from contracts.snapshot import (
+    CacheConfig,
+    OriginConfig,
+    OriginTlsConfig,
+    RouteConfig,
+    Snapshot,
+    SnapshotError,
+    TargetConfig,
+    client_key_place,
+)
 
 PATHS_MAX: Final = 2_048
 """Raw paths a tenant's version remembers; beyond it the memory starts over."""
@@ -36,13 +45,33 @@ _OURS_CACHED: Final = frozenset({b"x-cache"})
 _AGE: Final = frozenset({b"age"})
 
 
+class OriginTls:
+    """What an origin's TLS differs in. `digest`: equal when, and only when, a connection may be used for either."""
+
+    __slots__ = ("ca_certificates", "client_certificate", "client_key", "client_key_place", "digest", "server_name")
+
+    def __init__(self, config: OriginTlsConfig, tenant_id: str, origin_id: str) -> None:
+        self.ca_certificates = config.ca_certificates
+        self.server_name = config.server_name
+        self.client_certificate = config.client_certificate
+        self.client_key = config.client_key
+        """Sealed."""
+        self.client_key_place = client_key_place(tenant_id, origin_id)
+        # Where a key belongs is part of it: a sealed key that was moved must not find the context of its old place.
+        place = self.client_key_place if config.client_key is not None else b""
+        self.digest = hashlib.sha256(joined(msgspec.json.encode(config, order="deterministic"), place)).hexdigest()
+
+    def __repr__(self) -> str:
+        return f"<OriginTls {self.digest[:8]}>"
+
+
 class Target:
     """One address of an origin. `url`: scheme, host and port, as the upstream pool wants it; `base_path` goes before
     every path; `authority` is the Host line's value."""
 
-    __slots__ = ("authority", "base_path", "id", "url", "weight")
+    __slots__ = ("authority", "base_path", "id", "tls", "url", "weight")
 
-    def __init__(self, config: TargetConfig) -> None:
+    def __init__(self, config: TargetConfig, tls: OriginTls | None) -> None:
         try:
             parsed = parse_origin_url(config.url)
         except AddressError as error:
@@ -52,6 +81,7 @@ class Target:
         self.authority = parsed.authority.encode("ascii")
         self.base_path = parsed.base_path.encode("ascii")
         self.url = f"{parsed.scheme}://{parsed.authority}"
+        self.tls = tls if parsed.scheme == "https" else None
 
     def __repr__(self) -> str:
         return f"<Target {self.url} weight={self.weight}>"
@@ -60,14 +90,15 @@ class Target:
 class Origin:
     """`shape` changes when, and only when, what a balancer remembers of the origin loses its meaning."""
 
-    __slots__ = ("connect_timeout_s", "id", "idle_timeout_s", "name", "shape", "targets", "timeout_s")
+    __slots__ = ("connect_timeout_s", "id", "idle_timeout_s", "name", "shape", "targets", "timeout_s", "tls")
 
-    def __init__(self, config: OriginConfig) -> None:
+    def __init__(self, config: OriginConfig, tenant_id: str) -> None:
         if not config.targets:
             raise SnapshotError(f"origin {config.id} has no target")
         self.id = config.id
         self.name = config.name
-        self.targets = tuple(Target(target) for target in config.targets)
+        self.tls = OriginTls(config.tls, tenant_id, config.id) if config.tls else None
+        self.targets = tuple(Target(target, self.tls) for target in config.targets)
         self.connect_timeout_s = config.connect_timeout_s
         self.timeout_s = config.timeout_s
         self.idle_timeout_s = config.idle_timeout_s
@@ -253,7 +284,7 @@ class Tenant:
 
 def compile_snapshot(snapshot: Snapshot) -> Tenant:
     """Raises SnapshotError naming the route, origin or target that does not compile."""
-    origins = {config.id: Origin(config) for config in snapshot.origins}
+    origins = {config.id: Origin(config, snapshot.tenant.id) for config in snapshot.origins}
     ranked = []
     for position, config in enumerate(snapshot.routes):
         try:
@@ -287,10 +318,13 @@ def _methods(config: RouteConfig) -> frozenset[bytes] | None:
 
 def _epoch(config: RouteConfig, origin: Origin) -> str:
     """Give a digest of all that makes a stored answer right; a change of anything else keeps what is stored."""
-    concerns = (
+    concerns: tuple[object, ...] = (
         config.cache, config.auth_mode, config.any_user, config.strip_prefix, config.forward_credential,
         config.preserve_host, [(target.url, target.base_path.decode()) for target in origin.targets],
     )  # fmt: skip
+    tls = origin.tls
+    if tls is not None:  # not the key: sealed anew it opens to the same
+        concerns = (*concerns, tls.ca_certificates, tls.server_name, tls.client_certificate)
     return hashlib.sha256(msgspec.json.encode(concerns, order="deterministic")).hexdigest()[:16]
 
 

@@ -17,7 +17,7 @@ from flask_openapi3.models.info import Info
 from flask_openapi3.openapi import OpenAPI
 
 from contracts.bounds import API_BODY_BYTES_MAX
-from webapp import api, console, extensions, ops
+from webapp import api, commands, console, extensions, ops
 from webapp.api.blueprint import ProblemModel
 from webapp.auth import console as console_door
 from webapp.auth.verifier import Verifier
@@ -57,6 +57,7 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
     console_door.register(app)
     api.register(app)
     console.register(app)
+    commands.register(app)
     return app
 
 

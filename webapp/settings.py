@@ -20,10 +20,10 @@ from urllib.parse import urlsplit
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
-from contracts import addresses, apikey, clerk
+from contracts import addresses, apikey, clerk, sealing
 
-DEMO_MARK: Final = "demo-only"
-"""Every secret of the demo contains these letters (as text, or as hex in KEY_PEPPERS)."""
+DEMO_MARK: Final = sealing.DEMO_MARK.decode("ascii")
+"""Every secret of the demo contains these letters (as text, or as hex in KEY_PEPPERS and SEALING_KEYS)."""
 _SECRET_CHARS_MIN: Final = 32
 
 
@@ -63,6 +63,8 @@ class Settings:
     secret_key: str = field(repr=False)
     key_peppers: Mapping[int, bytes] = field(repr=False)
     """Highest version first: the first one is current."""
+    sealing_keys: sealing.SealingKeys = field(repr=False)
+    """Highest id first; empty where no origin has a client key."""
     clerk: ClerkSettings
     console_url: str
     edge_base_domain: str
@@ -122,6 +124,7 @@ def load(environ: Mapping[str, str]) -> Settings:
         celery_broker_url=read.url("CELERY_BROKER_URL", ("redis", "rediss", "sentinel", "amqp", "amqps"), redis_url),
         secret_key=read.secret("SECRET_KEY"),
         key_peppers=_peppers(read),
+        sealing_keys=_sealing_keys(read),
         clerk=_clerk(read, console_url),
         console_url=console_url,
         edge_base_domain=base_domain,
@@ -190,6 +193,14 @@ def _peppers(read: _Reader) -> Mapping[int, bytes]:
         raise SettingsError("KEY_PEPPERS", str(error)) from None
 
 
+def _sealing_keys(read: _Reader) -> sealing.SealingKeys:
+    text = read.text("SEALING_KEYS", "")
+    try:
+        return sealing.parse_keys(text) if text else {}
+    except ValueError as error:
+        raise SettingsError("SEALING_KEYS", str(error)) from None
+
+
 def _networks(read: _Reader) -> tuple[addresses.IPNetwork, ...]:
     try:
         return addresses.parse_networks(read.text("ALLOWED_PRIVATE_ORIGINS", ""))
@@ -254,6 +265,7 @@ def _refuse_laptop_values(settings: Settings, read: _Reader) -> None:
         ("CLERK_SECRET_KEY", settings.clerk.secret_key.encode()),
         ("CLERK_WEBHOOK_SECRET", settings.clerk.webhook_secret.encode()),
         *(("KEY_PEPPERS", pepper) for pepper in settings.key_peppers.values()),
+        *(("SEALING_KEYS", key) for key in settings.sealing_keys.values()),
     ):
         if DEMO_MARK.encode() in value:
             raise SettingsError(variable, "is the demo's, which production refuses")

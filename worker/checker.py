@@ -18,7 +18,7 @@ import ssl
 import time
 from dataclasses import dataclass
 from functools import cache
-from typing import Final
+from typing import Final, NamedTuple
 
 import gevent
 
@@ -49,14 +49,23 @@ class _Failed(Exception):
         self.reason = reason
 
 
-def probe(url: str, path: str, allowed: tuple[IPNetwork, ...], timeout_s: float = TIMEOUT_S) -> Finding:
+class Trust(NamedTuple):
+    """What an origin's TLS differs in: whom it trusts and what it shows, and the name that is verified."""
+
+    context: ssl.SSLContext
+    server_name: str | None
+
+
+def probe(
+    url: str, path: str, allowed: tuple[IPNetwork, ...], timeout_s: float = TIMEOUT_S, trust: Trust | None = None
+) -> Finding:
     """Ask a target how it is: GET <url's base path><path>. Blocks up to `timeout_s`; under gevent yields meanwhile."""
     started_mono = time.monotonic()
     deadline_mono = started_mono + timeout_s
     try:
         # The sockets' own timeouts bound each step; this one ends a sum of steps and the resolver's threads.
         with gevent.Timeout(timeout_s):
-            status = _ask(url, path, allowed, deadline_mono)
+            status = _ask(url, path, allowed, deadline_mono, trust)
         healthy, reason = 200 <= status < 400, "ok" if 200 <= status < 400 else f"status-{status}"
     except _Failed as failure:
         healthy, reason = False, failure.reason
@@ -65,7 +74,7 @@ def probe(url: str, path: str, allowed: tuple[IPNetwork, ...], timeout_s: float 
     return Finding(healthy, reason, (time.monotonic() - started_mono) * 1_000, time.time())
 
 
-def _ask(url: str, path: str, allowed: tuple[IPNetwork, ...], deadline_mono: float) -> int:
+def _ask(url: str, path: str, allowed: tuple[IPNetwork, ...], deadline_mono: float, trust: Trust | None) -> int:
     try:
         origin = parse_origin_url(url)
     except AddressError:
@@ -76,7 +85,7 @@ def _ask(url: str, path: str, allowed: tuple[IPNetwork, ...], deadline_mono: flo
     connection = _connect(_addresses(origin, allowed), origin, deadline_mono)
     try:
         if origin.scheme == "https":
-            connection = _secure(connection, origin, deadline_mono)
+            connection = _secure(connection, trust or Trust(_tls(), None), origin, deadline_mono)
         return _exchange(connection, origin, target, deadline_mono)
     finally:
         connection.close()
@@ -118,15 +127,21 @@ def _connect(addresses: list[str], origin: OriginUrl, deadline_mono: float) -> s
 
 @cache
 def _tls() -> ssl.SSLContext:
-    context = ssl.create_default_context()
+    return verifying(None)
+
+
+def verifying(ca_certificates: str | None) -> ssl.SSLContext:
+    """Make a context that verifies chain and name, by the system's roots or by these. Raises ValueError, OSError."""
+    context = ssl.create_default_context(cadata=ca_certificates)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
     return context
 
 
-def _secure(connection: socket.socket, origin: OriginUrl, deadline_mono: float) -> socket.socket:
+def _secure(connection: socket.socket, trust: Trust, origin: OriginUrl, deadline_mono: float) -> socket.socket:
     connection.settimeout(_left(deadline_mono))
     try:
-        return _tls().wrap_socket(connection, server_hostname=origin.host)
+        return trust.context.wrap_socket(connection, server_hostname=trust.server_name or origin.host)
     except ssl.SSLCertVerificationError:
         raise _Failed("tls-invalid") from None
     except TimeoutError:
@@ -157,6 +172,8 @@ def _exchange(connection: socket.socket, origin: OriginUrl, target: str, deadlin
             received += piece
     except TimeoutError:
         raise
+    except ssl.SSLError:  # TLS 1.3: what it thinks of our client certificate comes after the handshake
+        raise _Failed("tls-failed") from None
     except OSError:
         raise _Failed("connection-lost") from None
     _drain(connection, min(deadline_mono, time.monotonic() + _DRAIN_S))

@@ -33,7 +33,7 @@ TASK_RECEIVED = Gauge("vantageedge_worker_last_job_timestamp_seconds", "Wall tim
 PROBES = Counter("vantageedge_probes_total", "Health probes by what they found.", ["reason"])
 PROBE_REASONS: Final = frozenset(
     """ok timeout connect-refused connect-failed connection-lost name-unresolved address-forbidden tls-invalid
-    tls-failed response-invalid response-incomplete""".split()
+    tls-failed tls-unusable response-invalid response-incomplete""".split()
 )
 SENT_AT: Final = "sent_at"
 """Header of each message we send: wall time."""

@@ -2,9 +2,9 @@
 
 In:    targets of origins that have a health_check_path (webapp.services.origins.probe_targets).
 Out:   keyspace.probe_plan and probe_due of every shard; stale verdicts removed.
-Laws:  1. Refreshing twice, or two at once, ends in the same plan. 2. A target whose URL or path changed begins anew;
-       all others keep their state and their due time. 3. Only differences are written. 4. A wiped Redis gets the whole
-       plan at the next refresh.
+Laws:  1. Refreshing twice, or two at once, ends in the same plan. 2. A target whose URL, path or TLS changed begins
+       anew; all others keep their state and their due time. 3. Only differences are written. 4. A wiped Redis gets
+       the whole plan at the next refresh.
 Not here: claiming and recording (worker.ledger).
 """
 
@@ -25,7 +25,7 @@ from worker import probes
 from worker.stores import Store
 
 
-class Planned(msgspec.Struct, frozen=True, kw_only=True):
+class Planned(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What to probe."""
 
     tenant_id: str
@@ -33,6 +33,8 @@ class Planned(msgspec.Struct, frozen=True, kw_only=True):
     target_id: str
     url: str
     path: str
+    tls: str = ""
+    """Digest of the origin's TLS settings, which worker.origin_tls reads from PostgreSQL. Empty: it has none."""
 
     @property
     def member(self) -> str:
@@ -65,6 +67,7 @@ def wanted(tenant_id: UUID | None = None, origin_id: UUID | None = None) -> list
             target_id=str(target.target_id),
             url=target.url,
             path=target.health_check_path,
+            tls=target.tls_digest or "",
         )
         for target in origins.probe_targets(tenant_id, origin_id)
     ]

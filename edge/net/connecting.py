@@ -4,6 +4,7 @@ In:    a Destination, a resolver, the networks a deployment opens, a time limit 
 Out:   a Wire ready for a request.
 Laws:  1. The address connected to is the one that was checked: no name reaches the kernel. 2. Nothing was sent when
        this fails, so each failure may be retried elsewhere. 3. https is verified: chain, name, TLS 1.2 or later.
+       4. Of several addresses the next is tried when one refuses, is slow (racing) or fails in TLS.
 Not here: keeping connections (pool), what may be connected to (address, contracts.addresses).
 """
 
@@ -13,11 +14,12 @@ import _socket
 import errno
 import ssl
 from dataclasses import dataclass
-from functools import lru_cache
 
 from contracts.addresses import AddressError, IPNetwork, parse_origin_url
 from edge.errors import GatewayError, Retry, Source
 from edge.net.address import Resolver, checked
+from edge.net.origin_tls import default_context
+from edge.net.racing import failure_of, first_connected, in_turn, open_socket
 from edge.net.sweeper import Sweeper
 from edge.net.tls import TlsWire
 from edge.net.wire import TimedOut, Wire
@@ -28,9 +30,11 @@ class Destination:
     host: str
     port: int
     tls: bool
+    server_name: str = ""
+    """Sent as SNI and verified instead of the host."""
 
     @classmethod
-    def of(cls, url: str) -> Destination:
+    def of(cls, url: str, server_name: str | None = None) -> Destination:
         """Read an origin's URL as the control plane stored it. Raises GatewayError(origin-forbidden)."""
         try:
             parsed = parse_origin_url(url)
@@ -39,7 +43,7 @@ class Destination:
                 "origin-forbidden", "The origin's URL is not allowed.", internal=f"the URL {error}",
                 source=Source.UPSTREAM, proxy_error="destination_ip_prohibited",
             ) from error  # fmt: skip
-        return cls(parsed.host, parsed.port, parsed.scheme == "https")
+        return cls(parsed.host, parsed.port, parsed.scheme == "https", server_name or "")
 
 
 def connect(
@@ -51,68 +55,49 @@ def connect(
     tls_context: ssl.SSLContext | None,
 ) -> Wire:
     """Blocks at most `timeout_s` beyond DNS. Raises GatewayError."""
-    addresses = checked(resolver, destination.host, allowed)
+    addresses = in_turn(checked(resolver, destination.host, allowed), destination.port)
     deadline_mono = sweeper.now_mono + timeout_s
     error: OSError | TimedOut | None = None
-    for address in addresses:
+    while addresses:
+        wire: Wire | None = None
         try:
-            sock = _open(address, destination.port)
-        except OSError as refused:
-            error = refused
-            continue
-        wire = _wire(sock, destination, sweeper, tls_context)
-        wire.deadline_mono = deadline_mono
-        try:
-            _finish(wire, sock)
+            if len(addresses) == 1:
+                address = addresses[0]
+                sock = open_socket(address, destination.port)
+            else:
+                sock, address = first_connected(addresses, destination.port, deadline_mono)
+            wire = _wire(sock, destination, sweeper, tls_context)
+            wire.address = address
+            wire.deadline_mono = deadline_mono
+            wire.wait_writable()
+            failure = failure_of(sock)
+            if failure is not None:
+                raise failure
             if isinstance(wire, TlsWire):
                 wire.handshake()
         except (OSError, TimedOut) as failed:
-            wire.close()
             error = failed
-            if isinstance(failed, TimedOut):
+            if wire is None or isinstance(failed, TimedOut):  # all were tried, or there is no time for another
                 break
-        except BaseException:
-            wire.close()
-            raise
+            addresses.remove(address)
         else:
-            return wire
+            connected, wire = wire, None
+            return connected
+        finally:
+            if wire is not None:
+                wire.close()
     raise _unreachable(destination, error)
-
-
-def _open(address: str, port: int) -> _socket.socket:
-    """Start to connect; the address is a literal, so nothing is resolved here."""
-    sock = _socket.socket(_socket.AF_INET6 if ":" in address else _socket.AF_INET, _socket.SOCK_STREAM)
-    try:
-        sock.setblocking(False)
-        sock.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
-        code = sock.connect_ex((address, port))
-        if code not in (0, errno.EINPROGRESS):
-            raise OSError(code, "connect failed")
-    except BaseException:
-        sock.close()
-        raise
-    return sock
 
 
 def _wire(sock: _socket.socket, destination: Destination, sweeper: Sweeper, context: ssl.SSLContext | None) -> Wire:
     if not destination.tls:
         return Wire(sock, sweeper)
-    return TlsWire(sock, sweeper, context or default_context(), server_hostname=destination.host)
-
-
-@lru_cache(maxsize=1)
-def default_context() -> ssl.SSLContext:
-    """Verify against the system's roots. Loading them takes milliseconds: done once, at the first https origin."""
-    context = ssl.create_default_context()
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context
-
-
-def _finish(wire: Wire, sock: _socket.socket) -> None:
-    wire.wait_writable()
-    code = sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_ERROR)
-    if code:
-        raise OSError(code, errno.errorcode.get(code, "connect failed"))
+    name = destination.server_name or destination.host
+    try:
+        return TlsWire(sock, sweeper, context or default_context(), server_hostname=name)
+    except BaseException:
+        sock.close()
+        raise
 
 
 def _unreachable(destination: Destination, error: OSError | TimedOut | None) -> GatewayError:

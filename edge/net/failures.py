@@ -8,6 +8,7 @@ Not here: deciding whether to try again (pipeline).
 
 from __future__ import annotations
 
+import ssl
 from typing import NoReturn
 
 from edge.errors import GatewayError, Retry, Source
@@ -18,7 +19,9 @@ def lost(reused: bool, error: OSError | None) -> NoReturn:
     raise GatewayError(
         "origin-unreachable", "The origin closed the connection without an answer.",
         internal=str(error) if error else "closed", source=Source.UPSTREAM,
-        retry=Retry.REUSED_CONNECTION if reused else Retry.IF_IDEMPOTENT, proxy_error="connection_terminated",
+        retry=Retry.REUSED_CONNECTION if reused else Retry.IF_IDEMPOTENT,
+        # TLS 1.3: what an origin thinks of our client certificate comes after the handshake.
+        proxy_error="tls_alert_received" if isinstance(error, ssl.SSLError) else "connection_terminated",
     ) from error  # fmt: skip
 
 

@@ -9,6 +9,7 @@ Not here: opening, closing, noticing that a peer closed (upstream).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, Generic, TypeVar
 
 C = TypeVar("C")
@@ -68,6 +69,12 @@ class Books(Generic[C]):
             count += 1
         gone = [connection for connection, _ in self._idle[:count]]
         del self._idle[:count]
+        return gone
+
+    def weed(self, is_kept: Callable[[C], bool]) -> list[C]:
+        """Take out the idle ones that are not to be kept. Complexity: linear in idle_max."""
+        gone = [connection for connection, _ in self._idle if not is_kept(connection)]
+        self._idle = [entry for entry in self._idle if entry[0] not in gone]
         return gone
 
     def __repr__(self) -> str:

@@ -4,11 +4,11 @@ In:    UpstreamRequest: a complete head, a body as bytes or in pieces, times.
 Out:   UpstreamResponse, its body as bytes when it came whole with the head; GatewayError with a truthful `retry`.
 Laws:  1. Head and small body leave in one write. 2. A connection is used again only after a complete, well-framed
        exchange behind which nothing else came; anything else closes it. 3. Connections are never shared between
-       tenants: an origin that desynchronises one can only hurt its own tenant. 4. An idle connection that its origin
-       closes is thrown away when it happens; for a request that must not be sent twice it is looked at once more
-       before use. 5. Interim answers (1xx) pass on as they come, in bounded number, and buy the origin no time; a 101
-       is taken only for what was offered, and its connection is a tunnel's from then on. 6. Connection and target know
-       what the origin speaks: one seen to speak HTTP/1.0 is not asked for interim answers.
+       tenants, nor between TLS settings: an origin that desynchronises one can only hurt its own tenant. 4. An idle
+       connection that its origin closes is thrown away when it happens; for a request that must not be sent twice it
+       is looked at once more before use. 5. Interim answers (1xx) pass on as they come, in bounded number, and buy the
+       origin no time; a 101 is taken only for what was offered, and its connection is a tunnel's from then on. 6.
+       Connection and target know what the origin speaks: one seen to speak HTTP/1.0 is not asked for interim answers.
 Not here: choosing targets and retrying (pipeline), the books (pool), names (address), opening a connection
           (connecting), bodies (pump, reply_body), what failures are called (failures).
 """
@@ -20,6 +20,7 @@ import time
 from typing import Final
 
 from contracts.addresses import IPNetwork
+from contracts.sealing import SealingKeys
 from edge.errors import GatewayError, Retry
 from edge.http import upgrade
 from edge.http.framing import ChunkedDecoder, Decoder, FramingError, LengthDecoder, UntilCloseDecoder
@@ -28,6 +29,7 @@ from edge.http.parser import SectionMemo, parse_response_head
 from edge.net.address import Resolver
 from edge.net.connecting import Destination, connect
 from edge.net.failures import broken, lost, too_late
+from edge.net.origin_tls import OriginContexts
 from edge.net.pool import Books
 from edge.net.pump import Pump, pass_on
 from edge.net.reply_body import ReplyBody
@@ -36,40 +38,57 @@ from edge.net.tunnel import Switched
 from edge.net.wire import TimedOut, Wire
 from edge.ports import UpstreamRequest, UpstreamResponse
 from edge.settings import Limits
+from edge.snapshot import OriginTls
 
 _IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"})
+_TargetKey = tuple[str, str, str | None]
+"""Tenant, URL, digest of the TLS settings."""
 
 
 class Target:
-    """What is known of one (tenant, URL): where it is, which connections lead there, the `version` it spoke last."""
+    """What is known of one (tenant, URL, TLS settings): where it is, which connections lead there, and the `version`
+    it spoke last."""
 
-    __slots__ = ("books", "destination", "used_mono", "version")
+    __slots__ = ("books", "destination", "kept", "tls", "used_mono", "version")
 
-    def __init__(self, destination: Destination, limits: Limits) -> None:
+    def __init__(self, destination: Destination, tls: OriginTls | None, limits: Limits) -> None:
         self.destination = destination
+        self.tls = tls
         self.books: Books[Connection] = Books(
             limits.upstream_per_target_max, limits.upstream_idle_per_target_max, limits.upstream_idle_timeout_s
         )
         self.used_mono = 0.0
         self.version = 11
+        self.kept: frozenset[str] | None = None
+        """Addresses to which connections are kept, None for all: DNS may name others by now."""
+
+    def let_go(self, kept: frozenset[str] | None) -> None:
+        """Close what is idle and leads elsewhere; what is in use follows when it comes back."""
+        if kept is not self.kept:
+            self.kept = kept
+            if kept is not None:
+                for connection in self.books.weed(lambda connection: connection.address in kept):
+                    connection.wire.close()
 
 
 class Connection:
     """One connection, in use or idle. Ended exactly once: `give_back` or `discard`."""
 
-    __slots__ = ("ended", "pump", "target", "wire")
+    __slots__ = ("address", "ended", "pump", "target", "wire")
 
     def __init__(self, target: Target, wire: Wire) -> None:
         self.target = target
         self.wire = wire
+        self.address = wire.address
         self.ended = False
         self.pump: Pump | None = None
         wire.on_wake = self._woken
 
     def give_back(self) -> None:
         self.ended = True
-        wire = self.wire
-        if (wire.readable or wire.holds_octets) and wire.peek() is not None:  # closed, or speaks unasked
+        wire, kept = self.wire, self.target.kept
+        elsewhere = kept is not None and self.address not in kept
+        if elsewhere or ((wire.readable or wire.holds_octets) and wire.peek() is not None):  # closed, or speaks unasked
             self.target.books.lost()
             wire.close()
         elif not self.target.books.give_back(self, wire.sweeper.now_mono):
@@ -102,18 +121,21 @@ class UpstreamPool:
         resolver: Resolver,
         *,
         tls_context: ssl.SSLContext | None = None,
+        sealing_keys: SealingKeys | None = None,
     ) -> None:
         self._limits = limits
         self._allowed = allowed_networks
         self._resolver = resolver
         self._tls_context = tls_context
+        self._contexts = OriginContexts(sealing_keys or {})
         self._sections = SectionMemo()
-        self._targets: dict[tuple[str, str], Target] = {}
+        self._targets: dict[_TargetKey, Target] = {}
         self._sweeper: Sweeper | None = None
 
     def send(self, request: UpstreamRequest) -> UpstreamResponse:
-        key = (request.tenant_id, request.url)
-        target = self._targets.get(key) or self._new_target(key)
+        tls = request.tls
+        key = (request.tenant_id, request.url, tls.digest if tls is not None else None)
+        target = self._targets.get(key) or self._new_target(key, tls)
         connection, reused, connect_s = self._connection(target, request)
         body = request.body
         try:
@@ -138,11 +160,12 @@ class UpstreamPool:
 
     # Connections
 
-    def _new_target(self, key: tuple[str, str]) -> Target:
+    def _new_target(self, key: _TargetKey, tls: OriginTls | None) -> Target:
         if self._sweeper is None:
             self._sweeper = Sweeper.of_this_hub()
-            self._sweeper.chores.append(self._expire)
-        target = self._targets[key] = Target(Destination.of(key[1]), self._limits)
+            self._sweeper.chores += [self._resolver.renew, self._expire]
+        destination = Destination.of(key[1], tls.server_name if tls is not None else None)
+        target = self._targets[key] = Target(destination, tls, self._limits)
         return target
 
     def _connection(self, target: Target, request: UpstreamRequest) -> tuple[Connection, bool, float]:
@@ -162,7 +185,7 @@ class UpstreamPool:
         try:
             wire = connect(
                 target.destination, self._resolver, self._allowed, self._sweeper, request.connect_timeout_s,
-                self._tls_context,
+                self._tls_context if target.tls is None else self._contexts.of(target.tls),
             )  # fmt: skip
         except BaseException:
             books.lost()
@@ -180,6 +203,7 @@ class UpstreamPool:
                     del self._targets[key]
             else:
                 target.used_mono = now_mono
+                target.let_go(self._resolver.kept(target.destination.host))
 
     # One exchange
 

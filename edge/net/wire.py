@@ -40,8 +40,8 @@ class Wire:
     """`deadline_mono` bounds whatever wait comes next; `write_timeout_s` a write that makes no progress."""
 
     __slots__ = (
-        "_hub", "_in", "_out", "_reader", "_rest", "_writer", "closed", "deadline_mono", "on_wake", "readable",
-        "sock", "sweeper", "write_timeout_s",
+        "_hub", "_in", "_out", "_reader", "_rest", "_writer", "address", "closed", "deadline_mono", "on_wake",
+        "readable", "sock", "sweeper", "write_timeout_s",
     )  # fmt: skip
 
     def __init__(self, sock: _socket.socket, sweeper: Sweeper, write_timeout_s: float = 60.0) -> None:
@@ -50,6 +50,8 @@ class Wire:
         self.sweeper = sweeper
         self.write_timeout_s = write_timeout_s
         self.closed = False
+        self.address = ""
+        """Where it leads, when we opened it."""
         self.readable = False
         """It fired while nobody was reading; what is there was not read yet."""
         self.deadline_mono = math.inf

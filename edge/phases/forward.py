@@ -127,7 +127,7 @@ def request(
     return UpstreamRequest(
         tenant.id, target.id, target.url, head.method, raw, body, origin.connect_timeout_s, origin.timeout_s,
         origin.idle_timeout_s, fresh, isinstance(body, Upload) and body.waits, takes_trailers, exchange.interim,
-        offer,
+        offer, target.tls,
     )  # fmt: skip
 
 

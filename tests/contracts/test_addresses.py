@@ -6,7 +6,15 @@ import ipaddress
 
 import pytest
 
-from contracts.addresses import AddressError, OriginUrl, check_url, parse_networks, parse_origin_url, refusal
+from contracts.addresses import (
+    AddressError,
+    OriginUrl,
+    check_url,
+    parse_networks,
+    parse_origin_url,
+    parse_server_name,
+    refusal,
+)
 
 LOOPBACK = parse_networks("127.0.0.0/8, ::1/128")
 
@@ -73,6 +81,19 @@ def test_the_authority_leaves_out_a_default_port_and_brackets_ipv6() -> None:
         ("http://1.2.3.0x7f", "four decimal"),
         ("http://[::1", "malformed"),
         ("http://[fe80::1%25eth0]", "malformed"),
+        ("http://[fe80::1%eth0]", "malformed"),
+        ("http://127.0.0.1.", "DNS name"),
+        ("http://localhost.", "DNS name"),
+        ("http://017700000001", "four decimal"),
+        ("http://0x7f000001", "four decimal"),
+        ("http://0X7F.0.0.1", "four decimal"),
+        ("http://127.0.1", "four decimal"),
+        ("http://00000177.0.0.1", "four decimal"),
+        ("http://127.0.0.1.1", "four decimal"),
+        ("http://１２７.0.0.1", "xn--"),
+        ("http://127。0。0。1", "xn--"),
+        ("http://[::ffff:127.0.0.1", "malformed"),
+        ("http://[0:0:0:0:0:ffff:7f00:1:]", "IPv6"),
         ("http://[zz]", "malformed"),
         ("http://[:::]", "IPv6"),
         ("https://example.com/a b", "spaces"),
@@ -116,6 +137,47 @@ def test_a_teredo_address_is_judged_by_the_client_inside_it() -> None:
     assert refusal(str(teredo), ()) == "is loopback"
 
 
+@pytest.mark.parametrize(
+    "network",
+    [
+        "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24",
+        "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24",
+        "224.0.0.0/4", "240.0.0.0/4", "255.255.255.255/32",
+        "::/128", "::1/128", "::/96", "::ffff:10.0.0.0/104", "64:ff9b::a00:0/104", "64:ff9b:1::/48", "100::/64",
+        "2001::/32", "2001:2::/48", "2001:db8::/32", "2002::/16", "3fff::/20", "5f00::/16", "fc00::/7", "fe80::/10",
+        "fec0::/10", "ff00::/8",
+    ],
+)  # fmt: skip
+def test_a_forbidden_range_is_forbidden_from_its_first_address_to_its_last(network: str) -> None:
+    whole = ipaddress.ip_network(network)
+    middle = whole.network_address + whole.num_addresses // 3
+    for address in (whole[0], middle, whole[-1]):
+        assert refusal(str(address), ()) is not None, address
+
+
+@pytest.mark.parametrize(
+    "ip",
+    [
+        "169.254.169.254", "169.254.170.2", "169.254.0.23", "fd00:ec2::254", "fd20:ce::254", "fe80::a9fe:a9fe",
+        "100.100.100.200", "192.0.0.192", "168.63.129.16", "::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe",
+        "::ffff:168.63.129.16", "2002:a9fe:a9fe::1",
+    ],
+)  # fmt: skip
+def test_no_metadata_service_of_a_cloud_is_reached_however_it_is_written(ip: str) -> None:
+    assert refusal(ip, ()) is not None
+    assert refusal(ip, LOOPBACK) is not None
+
+
+@pytest.mark.parametrize(
+    ("ip", "reason"),
+    [("2002:808:808::1", "6to4"), ("::8.8.8.8", "IPv4-compatible"), ("2001:0:808:808::f7f7:f7f7", "Teredo")],
+)
+def test_a_tunnel_is_refused_even_when_it_leads_to_a_public_address(ip: str, reason: str) -> None:
+    assert reason in (refusal(ip, ()) or "")
+    # It is opened by opening what is inside it, as any wrapped address is.
+    assert refusal(ip, parse_networks("8.8.8.8/32")) is None
+
+
 def test_only_what_the_deployment_opened_is_open() -> None:
     assert refusal("127.0.0.1", LOOPBACK) is None
     assert refusal("::1", LOOPBACK) is None
@@ -134,6 +196,18 @@ def test_a_literal_address_and_a_private_name_are_refused_at_write() -> None:
         assert check_url(parse_origin_url(f"http://{name}"), ()) == "names a private host"
         assert check_url(parse_origin_url(f"http://{name}"), LOOPBACK) is None
     assert check_url(parse_origin_url("https://api.example.com"), ()) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [("", "host"), ("192.0.2.1", "address"), ("[::1]", "address"), ("::1", "DNS name"), ("127.1", "four decimal"),
+     ("a..b", "DNS name"), ("*.example.com", "DNS name"), ("exämple.com", "xn--"), ("a b", "DNS name")],
+)  # fmt: skip
+def test_a_server_name_is_a_dns_name(text: str, word: str) -> None:
+    """RFC 6066 section 3: literal IPv4 and IPv6 addresses are not permitted in "HostName"."""
+    assert parse_server_name("API.Example.com") == "api.example.com"
+    with pytest.raises(AddressError, match=word):
+        parse_server_name(text)
 
 
 def test_networks_are_read_and_a_bad_entry_is_named() -> None:

@@ -2,6 +2,7 @@ import hashlib
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from contracts import snapshot as s
@@ -56,6 +57,24 @@ def test_the_wire_shape_of_a_snapshot_is_frozen():
 
 def test_a_snapshot_survives_the_journey():
     assert s.decode(*s.encode(full_snapshot())) == full_snapshot()
+
+
+def test_tls_settings_travel_with_the_key_sealed_and_their_wire_shape_is_frozen():
+    tls = s.OriginTlsConfig(
+        ca_certificates="-----BEGIN CERTIFICATE-----\n...",
+        server_name="api.internal",
+        client_certificate="-----BEGIN CERTIFICATE-----\n...",
+        client_key="s1.1.AAAA",
+    )
+    origin = msgspec.structs.replace(full_snapshot().origins[0], tls=tls)
+    published = msgspec.structs.replace(full_snapshot(), origins=(origin,))
+    assert s.encode(published)[0] == (GOLDEN / "snapshot_tls.json").read_bytes().rstrip(b"\n")
+    assert s.decode(*s.encode(published)) == published
+
+
+def test_an_origin_without_tls_settings_is_written_as_before_there_were_any():
+    """An edge of an earlier release refuses fields it does not know."""
+    assert b"tls" not in s.encode(full_snapshot())[0]
 
 
 def _published(document: dict) -> tuple[bytes, str]:

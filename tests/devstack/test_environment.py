@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
-from contracts import apikey, clerk
+from contracts import apikey, clerk, sealing
 from devstack import environment
 from devstack.child import DevstackError
 
@@ -28,6 +29,21 @@ def test_secrets_are_made_once_kept_private_and_marked(tmp_path: Path) -> None:
     assert environment.MARK in first["SECRET_KEY"] and environment.MARK in first["CLERK_SECRET_KEY"]
     assert environment.MARK.encode() in apikey.parse_peppers(first["KEY_PEPPERS"])[1]
     assert first["SECRET_KEY"] not in repr(environment.load({}, tmp_path))
+
+
+def test_a_folder_of_an_earlier_release_gets_the_secrets_that_came_later_and_keeps_its_own(tmp_path: Path) -> None:
+    first = environment.load({}, tmp_path).environ
+    path = tmp_path / ".devstack" / "secrets.json"
+    older = {name: first[name] for name in ("SECRET_KEY", "KEY_PEPPERS")}
+    path.write_text(json.dumps(older))
+    second = environment.load({}, tmp_path).environ
+    assert {name: second[name] for name in older} == older
+    key = sealing.parse_keys(second["SEALING_KEYS"])[1]
+    assert environment.MARK.encode() in key and second["SEALING_KEYS"] != first["SEALING_KEYS"]
+    assert environment.load({}, tmp_path).environ["SEALING_KEYS"] == second["SEALING_KEYS"]
+    path.write_text(json.dumps({"SECRET_KEY": "x" * 40}))
+    with pytest.raises(DevstackError, match="cannot be read"):
+        environment.load({}, tmp_path)
 
 
 def test_damaged_secrets_are_named_and_not_silently_replaced(tmp_path: Path) -> None:

@@ -32,6 +32,18 @@ def test_what_is_not_set_has_the_documented_default():
     assert list(settings.peppers) == [2, 1]
 
 
+def test_sealing_keys_are_optional_and_the_demos_are_refused_in_production():
+    assert load(ENVIRON).sealing_keys == {}
+    settings = load(ENVIRON | {"SEALING_KEYS": "1:" + "ab" * 32 + ",2:" + "cd" * 32})
+    assert list(settings.sealing_keys) == [2, 1]
+    assert "abab" not in repr(settings)
+    assert "\\xab" not in repr(settings)
+    assert wrong(SEALING_KEYS="1:ab") == ["SEALING_KEYS entry 1 is not 32 bytes (64 hex digits)"]
+    demos = "1:" + b"demo-only".hex() + "00" * 23
+    assert wrong(SEALING_KEYS=demos) == ["SEALING_KEYS is the demo's, which production refuses"]
+    assert load(ENVIRON | {"SEALING_KEYS": demos, "VANTAGEEDGE_ENV": "development"}).sealing_keys
+
+
 def test_clerk_is_found_from_the_publishable_key_alone():
     clerk = load(ENVIRON).clerk
     assert clerk.issuer == "https://clerk.example.com"

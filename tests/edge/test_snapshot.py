@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.patterns import Capture, Literal, parse_pattern
-from contracts.snapshot import SnapshotError
+from contracts.snapshot import CacheConfig, OriginTlsConfig, SnapshotError
 from edge import snapshot as compiled
-from edge.snapshot import compile_snapshot
+from edge.snapshot import OriginTls, compile_snapshot
 from tests.edge.fakes import a_bucket, a_cache, a_route, a_snapshot, an_origin
 
 
@@ -192,3 +192,44 @@ def test_everything_says_what_it_is():
     assert repr(tenant.routes[0]) == "<Route /x/* public>"
     assert repr(tenant.origins["origin-1"]) == "<Origin backend 1 targets>"
     assert repr(tenant.origins["origin-1"].targets[0]) == "<Target http://origin.example.com:8082 weight=1>"
+
+
+def tls_of(tenant_id="t1", origin_id="o1", **settings):
+    return OriginTls(OriginTlsConfig(**settings), tenant_id, origin_id)
+
+
+def test_tls_settings_are_for_https_targets_alone():
+    origin = an_origin("https://a.test", "http://b.test", tls=OriginTlsConfig(server_name="c.test"))
+    tenant = compile_snapshot(a_snapshot(origins=[origin]))
+    compiled = tenant.origins[origin.id]
+    secure, plain = compiled.targets
+    assert secure.tls is compiled.tls is not None
+    assert secure.tls.server_name == "c.test"
+    assert plain.tls is None
+    assert repr(secure.tls).startswith("<OriginTls ")
+
+
+def test_an_origin_without_tls_settings_has_none():
+    origin = an_origin("https://a.test")
+    assert compile_snapshot(a_snapshot(origins=[origin])).origins[origin.id].targets[0].tls is None
+
+
+def test_connections_are_shared_under_equal_tls_settings_and_a_key_at_its_own_place_only():
+    assert tls_of(ca_certificates="x").digest == tls_of("t2", "o2", ca_certificates="x").digest
+    assert tls_of(ca_certificates="x").digest != tls_of(ca_certificates="y").digest
+    assert tls_of(server_name="x").digest != tls_of(ca_certificates="x").digest
+    keyed = {"client_certificate": "x", "client_key": "s1.1.AAAA"}
+    assert tls_of(**keyed).digest == tls_of(**keyed).digest
+    assert len({tls_of(tenant, origin, **keyed).digest for tenant in ("t1", "t2") for origin in ("o1", "o2")}) == 4
+
+
+def test_stored_answers_outlive_a_key_sealed_anew_and_no_other_change_of_tls():
+    def epoch(**tls):
+        origin = an_origin("https://a.test", **({"tls": OriginTlsConfig(**tls)} if tls else {}))
+        route = a_route(origin_id=origin.id, cache=CacheConfig(ttl_s=60))
+        return compile_snapshot(a_snapshot(route, origins=[origin])).routes[0].cache.epoch
+
+    base = {"ca_certificates": "a", "server_name": "b", "client_certificate": "c", "client_key": "d"}
+    assert epoch(**base) == epoch(**{**base, "client_key": "e"})
+    others = [{**base, name: "z"} for name in ("ca_certificates", "server_name", "client_certificate")]
+    assert len({epoch(), epoch(**base), *[epoch(**other) for other in others]}) == 5

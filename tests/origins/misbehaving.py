@@ -18,12 +18,12 @@ Behaviour = Callable[[socket.socket], None]
 class Origin:
     """A server on loopback whose connections all behave in one way. `requests`: heads received, in order."""
 
-    def __init__(self, behaviour: Behaviour) -> None:
+    def __init__(self, behaviour: Behaviour, address: str = "127.0.0.1", port: int = 0) -> None:
         self.behaviour = behaviour
         self.connections = 0
-        self._listening = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self._listening = socket.create_server((address, port), backlog=64)
         self.port = self._listening.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"http://{address}:{self.port}"
         self._open: list[socket.socket] = []
         self._thread = threading.Thread(target=self._accept, daemon=True)
 

@@ -58,6 +58,7 @@ def test_good_settings_are_read_with_their_defaults() -> None:
         ("CONSOLE_URL", "http://localhost:8080/console", "scheme, a host"),
         ("EDGE_BASE_DOMAIN", "", "is not set"),
         ("PORT", "eighty", "65535"),
+        ("SEALING_KEYS", "1:abab", "not 32 bytes"),
         ("PORT", "0", "65535"),
         ("ALLOWED_PRIVATE_ORIGINS", "10.0.0.1/8", "10.0.0.1/8"),
     ],
@@ -84,6 +85,7 @@ def test_a_wrong_setting_is_named(variable: str, value: str, reason: str) -> Non
         ("CLERK_SECRET_KEY", "sk_live_demo-only"),
         ("CLERK_WEBHOOK_SECRET", "whsec_demo-only"),
         ("KEY_PEPPERS", "2:" + "ab" * 32 + ",1:" + b"demo-only".hex() + "00" * 32),
+        ("SEALING_KEYS", "2:" + "ab" * 32 + ",1:" + b"demo-only".hex() + "00" * 23),
     ],
 )
 def test_production_refuses_what_only_a_laptop_may_have(variable: str, value: str) -> None:
@@ -99,6 +101,13 @@ def test_no_secret_is_shown_by_the_settings_or_by_an_error() -> None:
     with pytest.raises(SettingsError) as caught:
         load({**GOOD, "KEY_PEPPERS": "1:" + "ab" * 8})
     assert "abab" not in str(caught.value)
+
+
+def test_sealing_keys_are_optional_come_newest_first_and_are_not_shown() -> None:
+    assert load(GOOD).sealing_keys == {}
+    settings = load({**GOOD, "SEALING_KEYS": "1:" + "12" * 32 + ",2:" + "34" * 32})
+    assert list(settings.sealing_keys) == [2, 1]
+    assert "x12" not in repr(settings) and "4444" not in repr(settings)
 
 
 def test_dotenv_is_read_in_development_and_never_overrides(tmp_path: Path) -> None:

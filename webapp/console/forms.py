@@ -29,6 +29,10 @@ _LABELS: Final = {
     "route_id": "route",
     "auth_mode": "auth",
     "expires_on": "date",
+    "tls_ca_certificates": "certificate authorities",
+    "tls_server_name": "server name",
+    "tls_client_certificate": "client certificate",
+    "tls_client_key": "client key",
 }
 _WORDINGS: Final = (
     ("Input should be less than or equal to ", "must be at most "),

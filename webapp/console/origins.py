@@ -25,6 +25,7 @@ from webapp.services import origins, routes
 from webapp.services.actor import require_admin
 from webapp.services.errors import Conflict
 
+_TLS_SHOWN: Final = ("ca_certificates", "server_name", "client_certificate")
 _CONTROLS: Final = {
     "name": "name",
     "url": "url",
@@ -33,6 +34,7 @@ _CONTROLS: Final = {
     "health_check_path": "health_check_path",
     "timeout_seconds": "timeout_seconds",
     "connect_timeout_seconds": "connect_timeout_seconds",
+    **{f"tls.{name}": f"tls_{name}" for name in (*_TLS_SHOWN, "client_key")},
 }
 
 
@@ -171,6 +173,7 @@ def _values(origin: OriginView) -> dict[str, str]:
         "health_check_path": origin.health_check_path or "",
         "timeout_seconds": f"{origin.timeout_seconds:g}",
         "connect_timeout_seconds": f"{origin.connect_timeout_seconds:g}",
+        **{f"tls_{name}": getattr(origin.tls, name, None) or "" for name in _TLS_SHOWN},
     }
 
 
@@ -185,7 +188,11 @@ def _payload(form: Form) -> dict[str, Any]:
         "health_check_path": form.text("health_check_path"),
         "timeout_seconds": form.number("timeout_seconds", 30.0),
         "connect_timeout_seconds": form.number("connect_timeout_seconds", 5.0),
+        "tls": {name: form.text(f"tls_{name}") for name in _TLS_SHOWN},
     }
+    key = form.text("tls_client_key")
+    if key is not None:  # left empty, the one that is stored stays
+        payload["tls"]["client_key"] = key
     lines = [line for line in form.value("more_targets").splitlines() if line.strip()]
     payload["targets"] = _targets([form.value("url"), *lines])
     return payload

@@ -7,6 +7,7 @@ Laws:  1. An origin has at least one target; `origins.url` is the URL of its fir
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import CheckConstraint, Double, ForeignKey, ForeignKeyConstraint, UniqueConstraint, text
@@ -30,6 +31,8 @@ class Origin(Identified, Stamped, Versioned, Base):
     timeout_seconds: Mapped[float] = mapped_column(Double())
     connect_timeout_seconds: Mapped[float] = mapped_column(Double(), server_default=text("5"), default=5.0)
     load_balancing: Mapped[str] = mapped_column(server_default=text("'round_robin'"), default="round_robin")
+    tls: Mapped[dict[str, Any] | None]
+    """As services.origin_tls keeps it: PEM, the client key sealed."""
     targets: Mapped[list[Target]] = relationship(
         order_by="Target.position", cascade="all, delete-orphan", passive_deletes=True, lazy="raise"
     )

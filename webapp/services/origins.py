@@ -2,7 +2,8 @@
 
 Laws:  1. A URL whose address is refused by contracts.addresses is refused here, at write; names are judged again by
        every address they resolve to, at each connection. 2. `url` is always the first target's. 3. An origin in use is
-       not removed: the conflict names the routes. 4. What probes found is written only when it changed.
+       not removed: the conflict names the routes. 4. What probes found is written only when it changed. 5. Of `tls`, a
+       patch changes the members it names; what is stored of it, services.origin_tls decides.
 """
 
 from __future__ import annotations
@@ -10,20 +11,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from uuid import UUID
+from typing import Any
+from uuid import UUID, uuid4
 
 from pydantic import ValidationError
-from sqlalchemy import func, select
+from sqlalchemy import Text, cast, func, select
 from sqlalchemy import update as sql_update
 from sqlalchemy.orm import Session, selectinload
 
 from contracts import bounds
 from contracts.addresses import check_url, parse_origin_url
+from contracts.sealing import SealError
 from webapp.extensions import current_settings, system_scope, tenant_scope
 from webapp.models import Origin, Route, Target
 from webapp.schemas.origin import OriginNew, OriginPatch, OriginQuery, OriginView, TargetNew
 from webapp.schemas.paging import Page
-from webapp.services import listing, publishing
+from webapp.services import listing, origin_tls, publishing
 from webapp.services.actor import Actor, require_admin
 from webapp.services.errors import Conflict, Invalid, NotFound, invalid_from
 from webapp.services.revision import Written, check_match, revision
@@ -55,10 +58,11 @@ def create(actor: Actor, new: OriginNew) -> Written[OriginView]:
         held = change.session.scalar(select(func.count()).where(Origin.tenant_id == actor.tenant_id)) or 0
         if held >= bounds.ORIGINS_PER_TENANT_MAX:
             raise Conflict(f"A tenant has at most {bounds.ORIGINS_PER_TENANT_MAX} origins.")
-        row = Origin(tenant_id=actor.tenant_id, targets=[])
+        row = Origin(id=uuid4(), tenant_id=actor.tenant_id, targets=[])  # the id is part of what a key is sealed for
         _fill(row, new)
         change.session.add(row)
         change.session.flush()
+        _check_tls_size(change.session, row)
         view = _view(row)
         change.config_changed(f"Origin {view.name} created")
         change.record("origin.created", view.id, None, view)
@@ -77,6 +81,7 @@ def update(actor: Actor, origin_id: UUID, patch: OriginPatch, if_match: int | No
         _fill(row, merged)
         row.row_version += 1
         change.session.flush()
+        _check_tls_size(change.session, row)
         view = _view(row)
         change.config_changed(f"Origin {view.name} changed")
         change.record("origin.changed", origin_id, before, view)
@@ -105,6 +110,33 @@ def remove(actor: Actor, origin_id: UUID, if_match: int | None = None) -> publis
     return change.receipt
 
 
+def reseal(actor: Actor) -> tuple[int, tuple[UUID, ...]]:
+    """Seal client keys anew that an older sealing key sealed. Raises Forbidden, NotFound.
+
+    Gives how many, and the origins whose keys cannot be opened any more.
+    """
+    with revision(actor) as change:
+        rows = change.session.scalars(
+            select(Origin).where(Origin.tenant_id == actor.tenant_id, Origin.tls.is_not(None))
+        )
+        count = 0
+        lost: list[UUID] = []
+        for row in rows.all():
+            try:
+                tls = origin_tls.resealed(row.tls, row.tenant_id, row.id)
+            except SealError:
+                lost.append(row.id)
+                continue
+            if tls is not None:
+                row.tls = tls
+                row.row_version += 1
+                count += 1
+                change.record("origin.resealed", row.id, None, None)
+        if count:
+            change.config_changed("Client keys sealed anew")
+    return count, tuple(lost)
+
+
 def check_tenant(actor: Actor, tenant_id: UUID | None) -> None:
     """Raises NotFound when a body names another tenant."""
     if tenant_id is not None and tenant_id != actor.tenant_id:
@@ -125,9 +157,10 @@ def check_addresses(new: OriginNew, first: str = "targets.0.url") -> None:
 
 
 def _merge(before: OriginView, patch: OriginPatch) -> OriginNew:
-    kept = before.model_dump(include={*OriginPatch.model_fields} - {"url", "targets"})
+    kept = before.model_dump(include={*OriginPatch.model_fields} - {"url", "targets", "tls"})
     targets = [{"url": target.url, "weight": target.weight} for target in before.targets]
     given = patch.model_dump(exclude_unset=True)
+    given["tls"] = _merge_tls(before, given.get("tls", {}))
     url = given.pop("url", None)
     if url is not None and "targets" not in given:
         targets[0]["url"] = url
@@ -138,6 +171,24 @@ def _merge(before: OriginView, patch: OriginPatch) -> OriginNew:
         raise invalid_from(error) from None
 
 
+def _merge_tls(before: OriginView, given: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Change the members that are given; None clears all. The key is not here: services.origin_tls has it."""
+    if given is None:
+        return None
+    kept = {} if before.tls is None else before.tls.model_dump(exclude={"client_certificate_expires_at"})
+    return {**kept, **given} or None
+
+
+def _check_tls_size(session: Session, row: Origin) -> None:
+    """Raises Conflict when the certificates of all origins are too much to travel in every version."""
+    if row.tls is None:
+        return
+    total = select(func.coalesce(func.sum(func.octet_length(cast(Origin.tls, Text))), 0))
+    if (session.scalar(total.where(Origin.tenant_id == row.tenant_id)) or 0) > bounds.TLS_BYTES_PER_TENANT_MAX:
+        limit = bounds.TLS_BYTES_PER_TENANT_MAX // 1024
+        raise Conflict(f"The TLS settings of a tenant's origins are at most {limit} KiB together.")
+
+
 def _fill(row: Origin, new: OriginNew) -> None:
     row.name = new.name
     row.url = new.all_targets[0].url
@@ -145,6 +196,7 @@ def _fill(row: Origin, new: OriginNew) -> None:
     row.timeout_seconds = new.timeout_seconds
     row.connect_timeout_seconds = new.connect_timeout_seconds
     row.load_balancing = new.load_balancing
+    row.tls = origin_tls.stored(new.tls, row.tls, row.tenant_id, row.id)
     _fill_targets(row, new.all_targets)
 
 
@@ -189,6 +241,16 @@ class ProbeTarget:
     health_check_path: str
     timeout_seconds: float
     healthy: bool | None
+    tls_digest: str | None
+
+
+def tls_settings(origin_ids: Sequence[UUID]) -> dict[UUID, tuple[UUID, dict[str, Any]]]:
+    """Give tenant and `origins.tls` of those that have it, of all tenants."""
+    with system_scope() as session:
+        rows = session.execute(
+            select(Origin.id, Origin.tenant_id, Origin.tls).where(Origin.id.in_(origin_ids), Origin.tls.is_not(None))
+        )
+        return {row.id: (row.tenant_id, row.tls) for row in rows}
 
 
 def probe_targets(tenant_id: UUID | None = None, origin_id: UUID | None = None) -> tuple[ProbeTarget, ...]:
@@ -202,6 +264,7 @@ def probe_targets(tenant_id: UUID | None = None, origin_id: UUID | None = None) 
             Origin.health_check_path,
             Origin.timeout_seconds,
             Target.healthy,
+            func.encode(func.sha256(func.convert_to(cast(Origin.tls, Text), "UTF8")), "hex").label("tls_digest"),
         ).join(Origin, (Origin.tenant_id == Target.tenant_id) & (Origin.id == Target.origin_id))
         rows = rows.where(Origin.health_check_path.is_not(None))
         if origin_id is not None:

@@ -13,12 +13,14 @@ import hashlib
 from typing import Any, Final
 from uuid import UUID
 
+from msgspec import UNSET
 from sqlalchemy import Text, cast, select
 from sqlalchemy.orm import Session
 
 from contracts import snapshot
 from contracts.bounds import CACHE_TTL_S_DEFAULT
 from webapp.models import Origin, Route, Target, Tenant
+from webapp.services import origin_tls
 
 _IDS: Final = ("id", "origin_id")
 
@@ -66,6 +68,7 @@ def _origins(session: Session, tenant_id: UUID, used: set[UUID]) -> tuple[snapsh
             health_check_path=row.health_check_path,
             connect_timeout_s=row.connect_timeout_seconds,
             timeout_s=row.timeout_seconds,
+            tls=UNSET if row.tls is None else origin_tls.config(row.tls),
         )
         for row in session.execute(
             select(*columns).where(columns.tenant_id == tenant_id).order_by(columns.created_at, columns.id)

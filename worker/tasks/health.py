@@ -8,8 +8,10 @@ Not here: the verdict (worker.probes), the socket (worker.checker), claims and t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 from uuid import UUID
 
@@ -20,7 +22,7 @@ from sqlalchemy import bindparam, update
 from contracts import tasks
 from webapp.extensions import system_scope
 from webapp.models import Target
-from worker import checker, ledger, metrics, plan
+from worker import checker, ledger, metrics, origin_tls, plan
 from worker.app import app, rules
 from worker.checker import Finding
 from worker.ledger import Claim, Verdict
@@ -60,7 +62,8 @@ def _probe_all(claims: Sequence[Claim]) -> int:
     if not claims:
         return 0
     results: list[tuple[Claim, Finding]] = []
-    for result in _PROBES.imap_unordered(_probe, claims):
+    known = origin_tls.of_all(claim.planned for claim in claims)
+    for result in _PROBES.imap_unordered(partial(_probe, known), claims):
         if result is None:
             continue
         results.append(result)
@@ -71,9 +74,14 @@ def _probe_all(claims: Sequence[Claim]) -> int:
     return len(claims)
 
 
-def _probe(claim: Claim) -> tuple[Claim, Finding] | None:
+def _probe(known: Mapping[tuple[str, str], checker.Trust | None], claim: Claim) -> tuple[Claim, Finding] | None:
+    planned, allowed = claim.planned, settings().console.allowed_private_origins
     try:
-        finding = checker.probe(claim.planned.url, claim.planned.path, settings().console.allowed_private_origins)
+        finding = checker.probe(planned.url, planned.path, allowed, trust=origin_tls.trust_of(planned, known))
+    except origin_tls.Unusable:
+        finding = Finding(False, "tls-unusable", 0.0, time.time())
+    except KeyError:  # PostgreSQL is away and the settings are new here: the lease brings it back
+        return None
     except Exception:
         _log.exception("probe broke", target_id=claim.planned.target_id)
         return None

@@ -30,6 +30,7 @@ from edge.net.upstream import UpstreamPool
 from edge.pipeline import Pipeline
 from edge.ports import Ports, UpstreamRequest
 from edge.settings import Limits
+from edge.snapshot import OriginTls
 from tests.edge.fakes import Stage, a_route, a_snapshot, an_origin
 
 LOOPBACK = parse_networks("127.0.0.0/8,::1/128")
@@ -55,6 +56,8 @@ class Forwarding:
     def __init__(self, url: str, upstream: UpstreamPool, first_byte_s: float, idle_s: float) -> None:
         self.url = url
         self.upstream = upstream
+        self.tls: OriginTls | None = None
+        self.tenant_id = "tenant"
         self.first_byte_s = first_byte_s
         self.idle_s = idle_s
         self.answer: Callable[[Exchange], Reply] | None = None
@@ -97,9 +100,10 @@ class Forwarding:
             head.method, head.target, b"origin", lines, upgrade.lines(offer) if offer else b"", length
         )
         times = (1.0, self.first_byte_s, self.idle_s)
-        answer = self.upstream.send(
-            UpstreamRequest("tenant", "target", self.url, head.method, raw, body, *times, False, offer)
+        request = UpstreamRequest(
+            self.tenant_id, "target", self.url, head.method, raw, body, *times, upgrade=offer, tls=self.tls
         )
+        answer = self.upstream.send(request)
         self.reused.append(answer.reused)
         kept = headers.response_lines(answer.head.section, NOTHING)
         return Reply(answer.head.status, answer.head.reason, kept, answer.body, answer.head.announced_length)
@@ -113,12 +117,14 @@ class Gateway:
         first_byte_s: float = 5.0,
         idle_s: float = 5.0,
         allowed=LOOPBACK,
+        sealing_keys=None,
         **limits: Any,
     ) -> None:
         self.limits = dataclasses.replace(Limits(), drain_timeout_s=3.0, **limits)
         self._url = url
         self._times = (first_byte_s, idle_s)
         self._allowed = allowed
+        self._sealing_keys = sealing_keys
         self._sock = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.port = self._sock.getsockname()[1]
         self.more_socks: tuple[socket.socket, ...] = ()
@@ -145,7 +151,7 @@ class Gateway:
         self._stop = gevent.event.Event()
         alive = hub.loop.timer(3600)  # a loop without a watcher would end while we wait to be told
         alive.start(lambda: None)
-        self.upstream = UpstreamPool(self.limits, self._allowed, Resolver())
+        self.upstream = UpstreamPool(self.limits, self._allowed, Resolver(), sealing_keys=self._sealing_keys)
         self.pipeline = self._pipeline()
         self.listener = Listener(self._sock, self.pipeline, self.limits, Clock(), Identifiers())  # type: ignore[arg-type]
         for sock in self.more_socks:

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from edge.errors import Retry
-from edge.net.connecting import default_context
+from edge.net.origin_tls import default_context
 from edge.net.sweeper import Sweeper
 from edge.net.tls import TlsWire
 from tests.edge.fakes import a_route

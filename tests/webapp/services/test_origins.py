@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from uuid import UUID
 
 from flask import Flask
 
+from tests.origins.authority import Authority
 from tests.webapp.cast import Person, an_origin
 from webapp.services import origins
 from webapp.services.actor import Actor
@@ -26,6 +28,34 @@ def test_probes_get_every_target_of_origins_that_want_probing(
     assert own == wanted
     assert everybodys == {*((target, "/health") for target in wanted), (foreign["targets"][0]["id"], "/up")}
     assert of_foreign == ()
+
+
+def test_a_probe_is_told_that_tls_settings_changed_but_not_what_they_are(
+    app: Flask, alice: Person, demo: Actor
+) -> None:
+    authority = Authority()
+    plain = alice.make("/origins", an_origin("plain"))
+    origin = alice.make("/origins", an_origin(tls={"ca_certificates": authority.certificate}))
+
+    def digests() -> dict[str, str | None]:
+        with app.app_context():
+            return {str(target.origin_id): target.tls_digest for target in origins.probe_targets(demo.tenant_id)}
+
+    first = digests()
+    assert first[plain["id"]] is None
+    assert len(first[origin["id"]] or "") == 64
+    alice.patch(f"/origins/{origin['id']}", {"timeout_seconds": 5})
+    assert digests() == first
+    alice.patch(f"/origins/{origin['id']}", {"tls": {"server_name": "a.test"}})
+    assert digests()[origin["id"]] != first[origin["id"]]
+    with app.app_context():
+        found = origins.tls_settings([UUID(origin["id"]), UUID(plain["id"])])
+    assert found == {
+        UUID(origin["id"]): (
+            demo.tenant_id,
+            {"ca_certificates": authority.certificate, "server_name": "a.test"},
+        )
+    }
 
 
 def test_health_is_written_when_it_is_news_and_by_its_own_tenant(
