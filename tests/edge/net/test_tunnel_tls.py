@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import gevent
 import pytest
 
+from edge.http.messages import Reply
 from edge.net.sweeper import Sweeper
 from edge.net.tls import TlsWire
 from edge.net.tunnel import Switched, Tunnels
@@ -26,6 +27,7 @@ from tests.origins.misbehaving import Origin, reset
 
 NOISE = hashlib.shake_128(b"noise").digest(4_000_000)
 BUFFERS = 131_072
+HEAD = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 
 
 class Held:
@@ -107,9 +109,11 @@ def joined(request, certificate):  # noqa: F811 - the fixture
     front_tls, back_tls = (word == "tls" for word in request.param.split("-"))
     front, client = an_end(certificate, front_tls, server_side=True)
     back, origin = an_end(certificate, back_tls, server_side=False)
-    exchange = SimpleNamespace(bytes_in=0, bytes_out=0)
+    exchange = SimpleNamespace(bytes_in=0, bytes_out=0, started_reply=False)
     tunnels = Tunnels(30.0)
-    carrying = gevent.spawn(tunnels.carry, exchange, front, Switched(Held(back), b"websocket", b""), b"")
+    reply = Reply(101, b"Switching Protocols", b"", Switched(Held(back), b"websocket", b""))
+    carrying = gevent.spawn(tunnels.carry, exchange, front, reply, b"", b"")
+    assert client.reads(len(HEAD)) == HEAD
     yield SimpleNamespace(client=client, origin=origin, tunnels=tunnels, exchange=exchange, carrying=carrying)
     client.wire.close()
     origin.wire.close()
@@ -137,7 +141,7 @@ def test_each_direction_ends_for_itself(joined):
     joined.origin.ends()
     assert joined.client.reads_to_the_end() == b""
     assert is_over(joined)
-    assert (joined.exchange.bytes_in, joined.exchange.bytes_out) == (len(NOISE), len(NOISE))
+    assert (joined.exchange.bytes_in, joined.exchange.bytes_out) == (len(NOISE), len(HEAD) + len(NOISE))
 
 
 def test_both_directions_at_once_do_not_wait_for_each_other(joined):
