@@ -150,7 +150,10 @@ def load(environ: Mapping[str, str], dotenv: Path | None = None) -> Settings:
         workers=reader.read("EDGE_WORKERS", _workers, 2),
         state_dir=reader.read("EDGE_STATE_DIR", Path, Path(".edge-state")),
         access_log=reader.read("EDGE_ACCESS_LOG", str, "-"),
-        limits=Limits(drain_timeout_s=reader.read("EDGE_DRAIN_TIMEOUT_S", lambda text: _whole(text, 1, 3600), 25)),
+        limits=Limits(
+            drain_timeout_s=reader.read("EDGE_DRAIN_TIMEOUT_S", lambda text: _whole(text, 1, 3600), 25),
+            tunnel_idle_timeout_s=reader.read("EDGE_TUNNEL_IDLE_TIMEOUT_S", lambda text: _whole(text, 1, 86_400), 300),
+        ),
         heartbeat_timeout_s=reader.read("EDGE_HEARTBEAT_TIMEOUT_S", lambda text: _whole(text, 2, 300), 10),
         drain_notice_s=reader.read("EDGE_DRAIN_NOTICE_S", lambda text: _whole(text, 0, 300), 0),
         allowed_networks=reader.read("ALLOWED_PRIVATE_ORIGINS", _networks, ()),

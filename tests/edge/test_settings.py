@@ -44,6 +44,11 @@ def test_sealing_keys_are_optional_and_the_demos_are_refused_in_production():
     assert load(ENVIRON | {"SEALING_KEYS": demos, "VANTAGEEDGE_ENV": "development"}).sealing_keys
 
 
+def test_how_long_a_tunnel_may_be_idle_is_a_setting():
+    assert load(ENVIRON).limits.tunnel_idle_timeout_s == 300
+    assert load(ENVIRON | {"EDGE_TUNNEL_IDLE_TIMEOUT_S": "3600"}).limits.tunnel_idle_timeout_s == 3600
+
+
 def test_clerk_is_found_from_the_publishable_key_alone():
     clerk = load(ENVIRON).clerk
     assert clerk.issuer == "https://clerk.example.com"
@@ -92,6 +97,7 @@ def test_each_clerk_setting_may_be_given_instead():
         ("EDGE_WORKERS", "0"),
         ("EDGE_SETTINGS_FILE", "/nowhere/settings"),
         ("EDGE_DRAIN_TIMEOUT_S", "0"),
+        ("EDGE_TUNNEL_IDLE_TIMEOUT_S", "0"),
         ("EDGE_DRAIN_NOTICE_S", "1.5"),
         ("EDGE_HEARTBEAT_TIMEOUT_S", "1"),
         ("ALLOWED_PRIVATE_ORIGINS", "127.0.0.1/8"),
