@@ -133,6 +133,7 @@ TABLE: list[Row] = [
     Row("both", "httptools", "refuses", "body", rb"(?:\A|\n)[0-9A-Fa-f]+[ \t]+;|;[^\n]*[ \t]", _BWS),
     Row("both", "httptools", "refuses", "body", rb"(?i)\n(?:content-length|transfer-encoding):", _TRAILERS),
     # What both take and read differently: nothing of a message's parts
+    Row("both", "h11", "reads behind", "body", rb"(?i)\n(?:content-length|transfer-encoding):", _TRAILERS),
     Row(
         "request",
         "httptools",
