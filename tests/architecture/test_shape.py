@@ -84,7 +84,9 @@ def test_every_listed_exception_is_still_needed():
         assert not (ROOT / "tests" / path.parent / f"test_{path.stem}.py").exists()
 
 
-@pytest.mark.parametrize("name", ["requirements.lock", "requirements-dev.lock", "requirements-bench.lock"])
+@pytest.mark.parametrize(
+    "name", ["requirements.lock", "requirements-dev.lock", "requirements-bench.lock", "requirements-fuzz.lock"]
+)
 def test_lock_files_pin_with_hashes_and_name_no_index(name):
     text = (ROOT / name).read_text()
     assert "://" not in text

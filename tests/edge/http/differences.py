@@ -25,7 +25,7 @@ from tests.edge.http.readings import (
 class Row(NamedTuple):
     """`of`: "request", "response" or "both". `kind`: "takes" (it accepts what we do not, for our reason `slug`),
     "refuses" (it does not accept what we do) or "reads PART" (both accept). `pattern`: looked for in the head, for the
-    slug "body" behind it.
+    slug "body" behind it. "body by head": a body is refused, and the head shows why they do not.
     """
 
     of: str
@@ -65,6 +65,7 @@ _LONG_LENGTH = rb"(?i)\ncontent-length:[ \t]*[0-9]{19,}[ \t]*[\r\n]"
 _BARE_LF = rb"(?<!\r)\n"
 _FOLDED = rb"\n[ \t]"
 _LONG_SIZE = rb"(?:\A|\n)[0-9A-Fa-f]{17,}[;\r \t]"
+_UPGRADE_CODED = rb"(?is)\A(?=.*\nupgrade:).*\ntransfer-encoding:"
 _LARGE = rb"(?s).{8192}|[^\n]{513}"
 
 TABLE: list[Row] = [
@@ -110,6 +111,9 @@ TABLE: list[Row] = [
     Row("both", "httptools", "takes", "body", _LONG_SIZE, _DIGITS),
     Row("both", "httptools", "takes", "body", rb";[^\n]*(?:[;=]|\r)", _EXTENSIONS),
     Row("both", "httptools", "takes", "body", _LARGE, _BOUNDS),
+    Row("request", "httptools", "takes", "request-malformed", _UPGRADE_CODED, _UPGRADE),
+    Row("request", "httptools", "takes", "wait", rb"(?i)\nupgrade:", _UPGRADE),
+    Row("request", "httptools", "takes", "body by head", rb"(?i)\nupgrade:", _UPGRADE),
     # What they do not take
     Row("request", "h11", "refuses", "", rb"\A\r\n", "skips no empty line, against the SHOULD of RFC 9112 section 2.2"),
     Row("both", "h11", "refuses", "body", rb"(?:\A|\n)[0-9A-Fa-f]+[ \t]+;", _BWS),
@@ -123,7 +127,7 @@ TABLE: list[Row] = [
         "knows its list of methods only",
     ),
     Row(
-        "request",
+        "both",
         "httptools",
         "refuses",
         "",
@@ -133,6 +137,7 @@ TABLE: list[Row] = [
     Row("both", "httptools", "refuses", "body", rb"(?:\A|\n)[0-9A-Fa-f]+[ \t]+;|;[^\n]*[ \t]", _BWS),
     Row("both", "httptools", "refuses", "body", rb"(?i)\n(?:content-length|transfer-encoding):", _TRAILERS),
     # What both take and read differently: nothing of a message's parts
+    Row("both", "h11", "reads behind", "body", rb"(?i)\n(?:content-length|transfer-encoding):", _TRAILERS),
     Row(
         "request",
         "httptools",
@@ -151,6 +156,7 @@ TABLE: list[Row] = [
     ),
     Row("request", "httptools", "reads body", "", rb"(?i)\nupgrade:", _UPGRADE),
     Row("request", "httptools", "reads left", "", rb"(?i)\nupgrade:", _UPGRADE),
+    Row("request", "httptools", "reads behind", "", rb"(?i)\nupgrade:", _UPGRADE),
     # Responses
     Row("response", "h11", "takes", "origin-invalid-response", _BARE_LF, _LF),
     Row("response", "h11", "takes", "origin-invalid-response", _FOLDED, _FOLD),
@@ -280,7 +286,7 @@ def _explained(of: str, oracle: str, kind: str, slug: str, raw: bytes, ours: Rea
         for row in TABLE
         if row.of in (of, "both")
         and row[1:3] == (oracle, kind)
-        and (row.slug == slug or (kind != "takes" and row.slug == "body"))
+        and (row.slug == slug or row.slug == slug + " by head" or (kind != "takes" and row.slug == "body"))
         and _PATTERNS[row].search(body if row.slug == "body" else head)
     )
     return Difference(of, oracle, kind, slug, rows, ours, theirs)
