@@ -201,7 +201,10 @@ class _Keys:
     def __init__(self, identities: Identities) -> None:
         self._identities = identities
 
-    def find(self, tenant_id: str, presented: bytes) -> KeyRecord | None:
+    def memo(self, presented: bytes) -> bytes:
+        return b""
+
+    def find(self, tenant_id: str, presented: bytes, memo: bytes = b"") -> KeyRecord | None:
         return self._identities.keys.get(presented)
 
 

@@ -52,8 +52,11 @@ class ConfigView(Protocol):
 class KeyStore(Protocol):
     """Redis away: keys already known stay valid up to 60 s; unknown ones are refused (fail closed)."""
 
-    def find(self, tenant_id: str, presented: bytes) -> KeyRecord | None:
-        """Give the record of a presented key, None when there is none.
+    def memo(self, presented: bytes) -> bytes:
+        """Give what a presented key is remembered by: nobody can tell the key from it. Never blocks."""
+
+    def find(self, tenant_id: str, presented: bytes, memo: bytes = b"") -> KeyRecord | None:
+        """Give the record of a presented key, None when there is none. `memo`: of the same key, if it is at hand.
 
         Blocks on Redis for a key not seen lately. Raises GatewayError(identity-unavailable) when it cannot be known.
         """
@@ -85,9 +88,9 @@ class Check:
     identifier: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that would make it several times dearer to make, once a request
 class Verdict:
-    """What one policy says. `reset_s`: seconds until the policy is back to its full quota."""
+    """What one policy says; nobody changes it. `reset_s`: seconds until the policy is back to its full quota."""
 
     policy: PolicyConfig
     allowed: bool

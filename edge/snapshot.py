@@ -69,7 +69,7 @@ class Target:
     """One address of an origin. `url`: scheme, host and port, as the upstream pool wants it; `base_path` goes before
     every path; `authority` is the Host line's value."""
 
-    __slots__ = ("authority", "base_path", "id", "tls", "url", "weight")
+    __slots__ = ("authority", "base_path", "id", "id_octets", "tls", "url", "weight")
 
     def __init__(self, config: TargetConfig, tls: OriginTls | None) -> None:
         try:
@@ -77,6 +77,7 @@ class Target:
         except AddressError as error:
             raise SnapshotError(f"target {config.id}: {error}") from None
         self.id = config.id
+        self.id_octets = config.id.encode("ascii", "replace")
         self.weight = config.weight
         self.authority = parsed.authority.encode("ascii")
         self.base_path = parsed.base_path.encode("ascii")

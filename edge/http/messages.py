@@ -47,8 +47,8 @@ class RequestHead:
     """
 
     __slots__ = (
-        "chunked", "content_length", "expects_continue", "host", "keep_alive", "method", "path", "query", "section",
-        "target", "version",
+        "asked", "chunked", "content_length", "expects_continue", "host", "keep_alive", "logged", "method", "path",
+        "query", "section", "sent", "target", "version",
     )  # fmt: skip
 
     def __init__(
@@ -66,6 +66,12 @@ class RequestHead:
         self.chunked = chunked
         self.keep_alive = keep_alive
         self.expects_continue = expects_continue
+        self.asked: Any = None
+        """Memory of phases.cache: what the equal request before was kept under."""
+        self.sent: Any = None
+        """Memory of phases.forward: what went to the origin for the equal request before."""
+        self.logged: Any = None
+        """Memory of telemetry.access_log: what was said of the equal request before."""
 
     @property
     def has_body(self) -> bool:

@@ -35,20 +35,23 @@ def status_line(status: int, reason: bytes) -> bytes:
     return line
 
 
-def request_head(method: bytes, target: bytes, host: bytes, lines: bytes, extra: bytes, length: int | None) -> bytes:
-    """Compose a request head for an origin: HTTP/1.1, kept alive.
+def request_lines(method: bytes, target: bytes, host: bytes, lines: bytes, extra: bytes) -> bytes:
+    """Compose what a request head for an origin begins with: HTTP/1.1, kept alive. Framing and the empty line follow.
 
     `target`: origin-form. `host`: the Host field's value. `lines`, `extra`: end-to-end lines each ended by CRLF.
-    `length`: the body's octets; None: chunked; 0 with a method that has no body by custom sends no Content-Length
-    (RFC 9110 section 8.6).
+    """
+    return b"%b %b HTTP/1.1\r\nHost: %b\r\n%b%b" % (method, target, host, lines, extra)
+
+
+def request_framing(method: bytes, length: int | None) -> bytes:
+    """Give the line that frames a request's body. `length`: its octets; None: chunked; 0 with a method that has no body
+    by custom sends no Content-Length (RFC 9110 section 8.6).
     """
     if length is None:
-        framing = CHUNKED_LINE
-    elif length or method in _WITH_BODY:
-        framing = b"Content-Length: %d\r\n" % length
-    else:
-        framing = b""
-    return b"%b %b HTTP/1.1\r\nHost: %b\r\n%b%b%b\r\n" % (method, target, host, lines, extra, framing)
+        return CHUNKED_LINE
+    if length or method in _WITH_BODY:
+        return b"Content-Length: %d\r\n" % length
+    return b""
 
 
 _WITH_BODY: Final = frozenset({b"POST", b"PUT", b"PATCH"})
@@ -78,15 +81,13 @@ def has_date(lines: bytes) -> bool:
     return b"\ndate:" in (b"\n" + lines).lower()
 
 
-def bodiless(method: bytes, status: int) -> bool:
-    """Whether an answer has no body whatever its fields say (RFC 9112 section 6.3, rule 1)."""
-    return method == b"HEAD" or status in (204, 304) or status < 200
+_BODILESS: Final = frozenset({204, 304})
 
 
 def framing_line(reply: Reply, method: bytes, version: int) -> tuple[bytes, bool, bool]:
     """Decide an answer's framing: (line, chunked, until_close). Until close only for HTTP/1.0 and an unknown length."""
     status, body = reply.status, reply.body
-    if bodiless(method, status):
+    if method == b"HEAD" or status in _BODILESS or status < 200:  # RFC 9112 section 6.3, rule 1
         length = reply.announced_length
         if length is None and method == b"HEAD" and isinstance(body, bytes) and body:
             length = len(body)

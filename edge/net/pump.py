@@ -154,7 +154,7 @@ class Pump:
     def _interrupt_reading(self) -> None:
         """Not while 100 (Continue) is written: half of it would be left."""
         wire = getattr(self._greenlet, "waits_on", None)
-        if wire is not None and wire.reads:
+        if wire is not None and wire.reads and wire.waiting is self._greenlet:
             wire.interrupt(_Spoke())
 
     def _hear(self, octets: bytes) -> None:

@@ -78,7 +78,7 @@ class TlsWire(Wire):
                 self._flush()
 
     @property
-    def holds_octets(self) -> bool:
+    def holds_octets(self) -> bool:  # type: ignore[override]
         return bool(self._ahead or self._incoming.pending or self._tls.pending())
 
     def peek(self) -> bytes | None:

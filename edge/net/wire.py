@@ -16,7 +16,7 @@ import _socket
 import errno
 import math
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import gevent
 from greenlet import getcurrent, greenlet
@@ -40,9 +40,12 @@ class Wire:
     """`deadline_mono` bounds whatever wait comes next; `write_timeout_s` a write that makes no progress."""
 
     __slots__ = (
-        "_hub", "_in", "_out", "_reader", "_rest", "_writer", "address", "closed", "deadline_mono", "on_wake",
-        "readable", "sock", "sweeper", "write_timeout_s",
+        "_hub", "_in", "_out", "_reader", "_recv", "_rest", "_send", "_unread", "_writer", "address", "closed",
+        "deadline_mono", "on_wake", "readable", "sock", "sweeper", "write_timeout_s",
     )  # fmt: skip
+
+    holds_octets: ClassVar[bool] = False
+    """Whether more was taken from the socket than was read; never so without TLS."""
 
     def __init__(self, sock: _socket.socket, sweeper: Sweeper, write_timeout_s: float = 60.0) -> None:
         self._hub: Any = gevent.get_hub()
@@ -60,8 +63,11 @@ class Wire:
         self._writer: Any = None
         self._rest: bytes | memoryview = b""
         self._out: Any = None
+        self._recv = sock.recv
+        self._send = sock.send
+        self._unread: Callable[[], None] = self._on_unread
         self._in: Any = self._hub.loop.io(sock.fileno(), READ)
-        self._in.start(self._on_readable)
+        self._in.start(self._unread)
         sweeper.wires.add(self)
 
     def recv(self, size: int = READ_BYTES) -> bytes:
@@ -69,23 +75,26 @@ class Wire:
         while True:
             if self.readable:
                 self.readable = False
-                self._in.start(self._on_readable)
+                self._in.start(self._unread)
             else:
+                # The watcher's callback is the switch into us, so that no frame of Python runs in the hub.
                 current = self._reader = getcurrent()
                 current.waits_on = self
+                self._in.callback = current.switch
                 try:
                     _switch(self._hub)
                 finally:
-                    current.waits_on = self._reader = None
+                    self._in.callback = self._unread
+                    self._reader = None
             try:
-                return self.sock.recv(size)
+                return self._recv(size)
             except BlockingIOError:
                 continue
 
     def send(self, octets: bytes) -> None:
         """Send all. Blocks while the socket's buffer is full. Raises TimedOut, OSError."""
         try:
-            sent = self.sock.send(octets)
+            sent = self._send(octets)
         except BlockingIOError:
             sent = 0
         if sent != len(octets):
@@ -96,7 +105,7 @@ class Wire:
             self.deadline_mono = self.sweeper.now_mono + self.write_timeout_s
             self.wait_writable()
             try:
-                rest = rest[self.sock.send(rest) :]
+                rest = rest[self._send(rest) :]
             except BlockingIOError:
                 continue
 
@@ -110,14 +119,9 @@ class Wire:
         try:
             _switch(self._hub)
         finally:
-            current.waits_on = self._writer = None
+            self._writer = None
             if self._out is not None:
                 self._out.stop()
-
-    @property
-    def holds_octets(self) -> bool:
-        """Whether more was taken from the socket than was read; never so without TLS."""
-        return False
 
     def peek(self) -> bytes | None:
         """Look at what is there without taking it: b"" when the peer closed or is lost, None when nothing is."""
@@ -151,10 +155,15 @@ class Wire:
 
     def interrupt(self, error: BaseException) -> None:
         """Throw into whoever waits on this wire; nothing happens when nobody does. In the hub only."""
-        waiting = self._reader or self._writer
+        waiting = self.waiting
         if waiting is not None:
             self._reader = self._writer = None
             _throw(waiting, error)
+
+    @property
+    def waiting(self) -> Any:
+        """The greenlet that waits here, or None."""
+        return self._reader or self._writer
 
     def expire(self) -> None:
         self.deadline_mono = math.inf
@@ -166,6 +175,7 @@ class Wire:
             return
         self.closed = True
         self.on_wake = None
+        self._unread = _nothing  # else we would hold ourselves, for the collector to find
         self.sweeper.wires.discard(self)
         self._in.stop()
         self._in.close()
@@ -189,7 +199,7 @@ class Wire:
         try:
             _switch(self._hub)
         finally:
-            current.waits_on = self._reader = None
+            self._reader = None
 
     def listen(self, called: Callable[[], None] | None) -> None:
         """Have this called whenever something is there, until None is given; recv is no longer used."""
@@ -240,12 +250,8 @@ class Wire:
         self.sock.shutdown(_socket.SHUT_WR)
         return True
 
-    def _on_readable(self) -> None:
-        reader = self._reader
-        if reader is not None:
-            self._reader = None
-            _switch(reader)
-            return
+    def _on_unread(self) -> None:
+        """It fired while nobody was reading."""
         self._in.stop()
         self.readable = True
         if self.on_wake is not None:
@@ -254,7 +260,7 @@ class Wire:
     def watch_again(self) -> None:
         """Take a wake-up back that turned out to be nothing."""
         self.readable = False
-        self._in.start(self._on_readable)
+        self._in.start(self._unread)
 
     def _on_writable(self) -> None:
         writer = self._writer
@@ -269,10 +275,14 @@ class Wire:
         return f"<Wire fd={self.sock.fileno()} {waits}>"
 
 
+def _nothing() -> None:
+    """What a closed wire's watcher would call."""
+
+
 def interrupt(waiting: Any, error: BaseException) -> bool:
     """Throw into a greenlet where it waits on a wire; False when it waits elsewhere or runs. In the hub only."""
     wire: Wire | None = getattr(waiting, "waits_on", None)
-    if wire is None:
+    if wire is None or wire.waiting is not waiting:  # `waits_on` says where it waited last
         return False
     wire.interrupt(error)
     return True

@@ -42,10 +42,10 @@ _INVALID: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Credential:
     """What was presented. `fields`: lower-cased names of the fields that carried it. A key whose form already proves it
-    wrong is not `plausible`. `digest`: of a token, what it is remembered by."""
+    wrong is not `plausible`. `digest`: what it is remembered by; of a key, what the key store calls it once asked."""
 
     kind: Literal["key", "token"]
     value: bytes
@@ -55,16 +55,7 @@ class Credential:
 
 
 def classify(section: FieldSection) -> Credential | None:
-    """Find the one credential of a request. Raises GatewayError(credentials-ambiguous). Remembered in the section."""
-    derived = section.derived
-    if "credential" in derived:
-        found: Credential | None = derived["credential"]
-        return found
-    found = derived["credential"] = _classify(section)
-    return found
-
-
-def _classify(section: FieldSection) -> Credential | None:
+    """Find the one credential of a request. Raises GatewayError(credentials-ambiguous)."""
     keys = section.index.get(b"x-api-key", ())
     authorizations = section.index.get(b"authorization", ())
     if len(keys) > 1 or len(authorizations) > 1:
@@ -108,7 +99,9 @@ class Authenticator:
         """Give the principal of a request to a route that is not public. Raises GatewayError. Blocks on the stores."""
         mode = route.auth_mode
         section = exchange.head.section
-        credential = classify(section)
+        credential: Credential | None = section.derived.get("credential")
+        if credential is None:
+            credential = section.derived["credential"] = classify(section)
         if credential is None:
             raise _refusal("credentials-missing", _MISSING[mode], tenant.challenge)
         if not credential.plausible:
@@ -125,7 +118,10 @@ class Authenticator:
         """Order: exists, enabled, expiry; scopes are `authorise`'s. Which one failed is for the log alone."""
         if credential.kind != "key":
             raise _invalid("apikey_required", tenant, "a token where a key is required")
-        record = self._keys.find(tenant.id, credential.value)
+        memo = credential.digest
+        if not memo:
+            memo = credential.digest = self._keys.memo(credential.value)
+        record = self._keys.find(tenant.id, credential.value, memo)
         if record is None or record.tenant_id != tenant.id:
             raise _invalid("apikey_required", tenant, "unknown key")
         if not record.enabled:

@@ -56,18 +56,19 @@ def lookup(exchange: Exchange, route: Route, plan: CachePlan, cache: Cache) -> R
     May block on Redis.
     """
     head = exchange.head
-    facts = _facts(head.section, plan, exchange.principal is None)
-    reason = facts.bypass
-    if head.method not in (b"GET", b"HEAD"):
-        reason = "method"
-    elif head.has_body:
-        reason = "body"
-    elif b"upgrade" in head.section.index and upgrade.offered(head):
-        reason = "upgrade"  # the answer may be another protocol
-    if reason is not None:
-        _bypass(exchange, reason)
+    asked: _Asked | None = head.asked
+    if (
+        asked is None
+        or asked.plan is not plan
+        or asked.principal is not exchange.principal
+        or asked.scheme != exchange.scheme
+    ):
+        asked = head.asked = _Asked(exchange, route, plan)
+    facts = asked.facts
+    key = exchange.cache_key = asked.key
+    if key is None:
+        _bypass(exchange, asked.bypass)
         return None
-    key = exchange.cache_key = _key(exchange, route, plan, facts)
     stored = None if facts.no_cache else cache.find(key)
     if stored is not None and stored.status == _MARKER:
         stored = cache.find(_variant(exchange, plan, key, tuple(stored.lines.split(b","))))
@@ -116,8 +117,32 @@ def store(exchange: Exchange, plan: CachePlan, response: UpstreamResponse, reply
 
 def lines(exchange: Exchange) -> bytes:
     """Give X-Cache and Cache-Status (RFC 9211) of an answer of a cached route."""
-    result = (exchange.cache_result or "").upper().encode("ascii")
-    return b"X-Cache: %b\r\nCache-Status: %b\r\n" % (result, exchange.cache_status)
+    return b"X-Cache: %b\r\nCache-Status: %b\r\n" % (_SHOWN[exchange.cache_result or ""], exchange.cache_status)
+
+
+_SHOWN: Final = {result: result.upper().encode("ascii") for result in ("", "hit", "miss", "bypass")}
+
+
+class _Asked:
+    """What a request is kept under, and all that this depends on besides its head. No key: it bypasses."""
+
+    __slots__ = ("bypass", "facts", "key", "plan", "principal", "scheme")
+
+    def __init__(self, exchange: Exchange, route: Route, plan: CachePlan) -> None:
+        head = exchange.head
+        self.plan = plan  # of one version of the route, in which a head always has the same path
+        self.principal = exchange.principal
+        self.scheme = exchange.scheme
+        self.facts = facts = _facts(head.section, plan, exchange.principal is None)
+        reason = facts.bypass
+        if head.method not in (b"GET", b"HEAD"):
+            reason = "method"
+        elif head.has_body:
+            reason = "body"
+        elif b"upgrade" in head.section.index and upgrade.offered(head):
+            reason = "upgrade"  # the answer may be another protocol
+        self.bypass = reason or ""
+        self.key: CacheKey | None = _key(exchange, route, plan, facts) if reason is None else None
 
 
 class _Keeping(NamedTuple):

@@ -31,7 +31,8 @@ KNOWN_MAX: Final = 50_000
 UNKNOWN_MAX: Final = 20_000
 _FRESH_S: Final = 2.5
 
-_Memo = tuple[str, bytes]
+_Name = tuple[str, bytes]
+"""Tenant id and memo of a key."""
 
 
 class _Known:
@@ -57,26 +58,33 @@ class KeyStore:
         self._fresh_mono = fresh_mono
         self._mono = mono
         self._keyed = hashlib.blake2b(digest_size=16, key=secrets.token_bytes(32))
-        self._known: OrderedDict[_Memo, _Known] = OrderedDict()
-        self._unknown: OrderedDict[_Memo, _Known] = OrderedDict()
-        self._by_digest: dict[tuple[str, str], _Memo] = {}
+        self._known: OrderedDict[_Name, _Known] = OrderedDict()
+        self._unknown: OrderedDict[_Name, _Known] = OrderedDict()
+        self._by_digest: dict[tuple[str, str], _Name] = {}
         self._changes_seen = 0
         self._lost_mono = float("-inf")
         self.errors_total = 0
 
-    def find(self, tenant_id: str, presented: bytes) -> KeyRecord | None:
+    def memo(self, presented: bytes) -> bytes:
         keyed = self._keyed.copy()
         keyed.update(presented)
-        memo = (tenant_id, keyed.digest())
-        known = self._known.get(memo)
+        return keyed.digest()
+
+    def find(self, tenant_id: str, presented: bytes, memo: bytes = b"") -> KeyRecord | None:
+        name = (tenant_id, memo or self.memo(presented))
+        known = self._known.get(name)
         now = self._mono()
-        if known is not None and now - self._fresh_mono() <= _FRESH_S and self._survives_loss(known, now):
+        if (
+            known is not None
+            and now - self._fresh_mono() <= _FRESH_S
+            and (known.verified_mono > self._lost_mono or now - self._lost_mono <= KNOWN_WITHOUT_STORE_S)
+        ):
             return known.record
-        unknown = self._unknown.get(memo)
+        unknown = self._unknown.get(name)
         if unknown is not None and now - unknown.verified_mono <= UNKNOWN_TTL_S:
             return None
         try:
-            return self._look_up(memo, presented)
+            return self._look_up(name, presented)
         except StoreAway as error:
             self.errors_total += 1
             if known is not None and now - max(known.verified_mono, self._fresh_mono()) <= KNOWN_WITHOUT_STORE_S:
@@ -88,12 +96,9 @@ class KeyStore:
                 fields=((b"Retry-After", b"1"),),
             ) from None
 
-    def _survives_loss(self, known: _Known, now: float) -> bool:
-        return known.verified_mono > self._lost_mono or now - self._lost_mono <= KNOWN_WITHOUT_STORE_S
-
-    def _look_up(self, memo: _Memo, presented: bytes) -> KeyRecord | None:
+    def _look_up(self, name: _Name, presented: bytes) -> KeyRecord | None:
         seen = self._changes_seen
-        tenant_id = memo[0]
+        tenant_id = name[0]
         digests = tuple(digest(presented, version, pepper) for version, pepper in self._peppers)
         bodies = self._client.call_many([("GET", keyspace.api_key(tenant_id, item)) for item in digests])
         record = None
@@ -102,30 +107,30 @@ class KeyStore:
                 record = _decoded(body, tenant_id)
                 break
         if seen == self._changes_seen:
-            self._remember(memo, _Known(record, digests, self._mono()))
+            self._remember(name, _Known(record, digests, self._mono()))
         return record
 
-    def _remember(self, memo: _Memo, known: _Known) -> None:
-        self._evict(memo)
+    def _remember(self, name: _Name, known: _Known) -> None:
+        self._evict(name)
         shelf, bound = (self._unknown, UNKNOWN_MAX) if known.record is None else (self._known, KNOWN_MAX)
         while len(shelf) >= bound:
             self._evict(next(iter(shelf)))
-        shelf[memo] = known
+        shelf[name] = known
         for item in known.digests:
-            self._by_digest[memo[0], item] = memo
+            self._by_digest[name[0], item] = name
 
-    def _evict(self, memo: _Memo) -> None:
+    def _evict(self, name: _Name) -> None:
         for shelf in (self._known, self._unknown):
-            known = shelf.pop(memo, None)
+            known = shelf.pop(name, None)
             if known is not None:
                 for item in known.digests:
-                    self._by_digest.pop((memo[0], item), None)
+                    self._by_digest.pop((name[0], item), None)
 
     def drop(self, tenant_id: str) -> None:
         """Forget every key of a tenant."""
         for shelf in (self._known, self._unknown):
-            for memo in [memo for memo in shelf if memo[0] == tenant_id]:
-                self._evict(memo)
+            for name in [name for name in shelf if name[0] == tenant_id]:
+                self._evict(name)
 
     def on_change(self, change: Change) -> None:
         if change.kind != "key":
@@ -134,9 +139,9 @@ class KeyStore:
         if not change.digests:
             self.drop(change.tenant_id)
         for item in change.digests:
-            memo = self._by_digest.get((change.tenant_id, item))
-            if memo is not None:
-                self._evict(memo)
+            name = self._by_digest.get((change.tenant_id, item))
+            if name is not None:
+                self._evict(name)
 
     def on_resync(self, lost: bool) -> None:
         """Changes may have been missed, so nothing is believed; after a loss what is known lives its last 60 s."""

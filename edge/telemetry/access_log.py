@@ -35,7 +35,8 @@ _SECRET_WORDS: Final = (
     b"jwt", b"otp", b"pin",
 )  # fmt: skip
 _REDACTED: Final = b"REDACTED"
-_SENDER: Final = "access-log"
+_ALLOWED: Final = b',"rate_limit.result":"allowed"'
+_REFUSED: Final = b',"rate_limit.result":"refused"'
 
 _Refusal = tuple[GatewayError, str, bytes, float]
 
@@ -85,13 +86,26 @@ NOWHERE: Final = b'"tenant.id":null'
 """The fragment of requests that met no tenant."""
 
 
+class _Said:
+    """Members that equal requests of one caller share, and what they were made of besides the head."""
+
+    __slots__ = ("client_ip", "fragment", "line", "path", "principal", "scheme")
+
+    def __init__(self, cell: Cell, exchange: Exchange, line: bytes) -> None:
+        self.fragment = cell.fragment
+        self.principal: Principal | None = exchange.principal
+        self.client_ip = exchange.client_ip
+        self.scheme = exchange.scheme
+        self.path = exchange.path
+        self.line = line
+
+
 class Encoder:
     """Lines of JSON, each ended by a line feed."""
 
     def __init__(self) -> None:
         self._texts = JsonTexts()
         self._queries: dict[bytes, bytes] = {}
-        self._principals: dict[tuple[str, str], bytes] = {}
         self._second = 0
         self._stamp = b""
 
@@ -114,73 +128,77 @@ class Encoder:
 
     def exchange(self, cell: Cell, exchange: Exchange, status: int) -> bytes:
         head = exchange.head
-        of = self._texts.of
-        section = head.section
-        sender: bytes | None = section.derived.get(_SENDER)
-        if sender is None:
-            sender = section.derived[_SENDER] = self._sender(exchange)
-        line = (
-            b'%b,"request.id":"%b",%b,%b,"http.request.method":%b,"url.path":%b,"client.address":"%b",'
-            b'"http.response.status_code":%d,"duration_ms":%.3f,"http.request.size":%d,"http.response.size":%d'
+        said: _Said | None = head.logged
+        if (
+            said is None
+            or said.fragment is not cell.fragment
+            or said.principal is not exchange.principal
+            or said.client_ip != exchange.client_ip
+            or said.path is not exchange.path
+            or said.scheme != exchange.scheme
+        ):
+            said = head.logged = self._say(cell, exchange)
+        at = exchange.received_at
+        second = int(at)
+        if second != self._second:
+            self._second = second
+            self._stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)).encode()
+        return (
+            b'{"timestamp":"%b.%03dZ","request.id":"%b",%b,'
+            b'"http.response.status_code":%d,"duration_ms":%.3f,"http.request.size":%d,"http.response.size":%d%b}\n'
         ) % (
-            self._time(exchange.received_at), exchange.request_id, cell.fragment, sender, of(head.method),
-            of(exchange.path or head.path), exchange.client_ip.encode("ascii", "replace"), status,
+            self._stamp, (at - second) * 1000, exchange.request_id, said.line, status,
             (exchange.finished_mono - exchange.received_mono) * 1000, exchange.bytes_in, exchange.bytes_out,
+            self._more(exchange),
         )  # fmt: skip
-        return line + self._more(exchange)
 
-    def _sender(self, exchange: Exchange) -> bytes:
-        """The members that depend on the header section alone; remembered with it."""
+    def _say(self, cell: Cell, exchange: Exchange) -> _Said:
+        """Write the members that equal requests of one caller share."""
         head = exchange.head
         of = self._texts.of
-        version = head.version % 10
-        members = b'"url.scheme":"%b","network.protocol.version":"1.%d","server.address":%b'
-        line = members % (exchange.scheme, version, of(head.host))
+        line = (
+            b'%b,"url.scheme":"%b","network.protocol.version":"1.%d","server.address":%b,"http.request.method":%b,'
+            b'"url.path":%b,"client.address":"%b"'
+        ) % (
+            cell.fragment, exchange.scheme, head.version % 10, of(head.host), of(head.method),
+            of(exchange.path or head.path), exchange.client_ip.encode("ascii", "replace"),
+        )  # fmt: skip
         agent = head.section.get(b"user-agent")
-        return line if agent is None else b'%b,"user_agent.original":%b' % (line, of(agent))
+        if agent is not None:
+            line += b',"user_agent.original":%b' % of(agent)
+        if head.query:
+            line += b',"url.query":%b' % self._query(head.query)
+        principal = exchange.principal
+        if principal is not None:
+            line += b',"principal.kind":"%b","principal.id":%b' % (
+                principal.kind.encode(), of(principal.subject.encode("utf-8", "replace")),
+            )  # fmt: skip
+        return _Said(cell, exchange, line)
 
     def _more(self, exchange: Exchange) -> bytes:
-        """The members that only some lines have, and the line's end."""
+        """The members that only some lines have."""
         line = b""
+        if exchange.verdicts:
+            line = _ALLOWED
+            for verdict in exchange.verdicts:
+                if not verdict.allowed and verdict.policy.mode == "enforce":
+                    line = _REFUSED
         if exchange.upstream_start_mono:
             target = exchange.target
-            line = b',"upstream.duration_ms":%.3f,"upstream.target":"%b"' % (
+            line = b'%b,"upstream.duration_ms":%.3f,"upstream.target":"%b"' % (
+                line,
                 (upstream_end_mono(exchange) - exchange.upstream_start_mono) * 1000,
-                target.id.encode("ascii", "replace") if target is not None else b"",
+                target.id_octets if target is not None else b"",
             )
             if exchange.attempts > 1:
                 line += b',"upstream.attempts":%d' % exchange.attempts
-        principal = exchange.principal
-        if principal is not None:
-            line += self._principal(principal)
-        if exchange.verdicts:
-            line += self._limits(exchange)
         if exchange.cache_result is not None:
             line += b',"cache.result":"%b"' % exchange.cache_result.encode("ascii")
-        if exchange.head.query:
-            line += b',"url.query":%b' % self._query(exchange.head.query)
         if exchange.error is not None:
             line += _error(exchange.error)
         if exchange.client_gone:
             line += b',"client.gone":true'
-        return line + b"}\n"
-
-    def _principal(self, principal: Principal) -> bytes:
-        name = (principal.kind, principal.subject)
-        found = self._principals.get(name)
-        if found is None:
-            if len(self._principals) >= _MEMO_MAX:
-                self._principals.clear()
-            subject = orjson.dumps(principal.subject)
-            found = b',"principal.kind":"%b","principal.id":%b' % (principal.kind.encode(), subject)
-            self._principals[name] = found
-        return found
-
-    def _limits(self, exchange: Exchange) -> bytes:
-        for verdict in exchange.verdicts:
-            if not verdict.allowed and verdict.policy.mode == "enforce":
-                return b',"rate_limit.result":"refused"'
-        return b',"rate_limit.result":"allowed"'
+        return line
 
     def refusal(self, refusal: _Refusal) -> bytes:
         error, client_ip, request_id, at = refusal
@@ -204,6 +222,7 @@ class AccessLog:
         self._fd = 1 if path == "-" else _open(path)
         self._encoder = Encoder()
         self.exchanges: list[tuple[Cell, Exchange, int]] = []
+        """Finished ones, put here by the recorder, which bounds them by EXCHANGES_MAX."""
         self.refusals: list[_Refusal] = []
         self._blobs: deque[tuple[int, bytes]] = deque()
         self._lines_waiting = 0
@@ -218,7 +237,7 @@ class AccessLog:
         if self._writer is not None:
             self._writer.kill()
             self._writer = None
-        self._encode()
+        self.encode()
         self._write()
 
     def reopen(self) -> None:
@@ -226,12 +245,8 @@ class AccessLog:
             old, self._fd = self._fd, _open(self._path)
             os.close(old)
 
-    def add(self, cell: Cell, exchange: Exchange, status: int) -> None:
-        if len(self.exchanges) >= EXCHANGES_MAX:
-            self._encode()  # the hub has not come by for long: bound what we hold
-        self.exchanges.append((cell, exchange, status))
-
-    def _encode(self) -> None:
+    def encode(self) -> None:
+        """Turn what was held into lines for the writer."""
         exchanges, self.exchanges = self.exchanges, []
         refusals, self.refusals = self.refusals, []
         if not exchanges and not refusals:
@@ -251,7 +266,7 @@ class AccessLog:
         pending: object = None
         while True:
             gevent.sleep(BATCH_EVERY_S)
-            self._encode()
+            self.encode()
             if self._blobs and (pending is None or pending.ready()):  # type: ignore[attr-defined]
                 pending = threadpool.spawn(self._write)
 

@@ -15,7 +15,7 @@ from typing import Final
 
 from edge.errors import GatewayError
 from edge.exchange import Exchange
-from edge.telemetry.access_log import NOWHERE, AccessLog, fragment, upstream_end_mono
+from edge.telemetry.access_log import EXCHANGES_MAX, NOWHERE, AccessLog, fragment, upstream_end_mono
 from edge.telemetry.metrics import BOUNDS_S, METHODS, Cell, Meter
 
 _LOG: Final = logging.getLogger(__name__)
@@ -54,7 +54,8 @@ class Recorder:
         histogram.total_s += duration_s
 
         if exchange.upstream_start_mono:
-            upstream_s = upstream_end_mono(exchange) - exchange.upstream_start_mono
+            end_mono = exchange.upstream_last_mono or upstream_end_mono(exchange)
+            upstream_s = end_mono - exchange.upstream_start_mono
             histogram = cell.upstream
             histogram.counts[bisect_left(BOUNDS_S, upstream_s)] += 1
             histogram.total_s += upstream_s
@@ -68,8 +69,10 @@ class Recorder:
         for verdict in exchange.verdicts:
             policy = verdict.policy
             decision = (policy.id, verdict.allowed, policy.mode)
-            if decision in meter.verdicts:
-                meter.verdicts[decision] += 1
+            verdicts = meter.verdicts
+            counted = verdicts.get(decision)
+            if counted is not None:
+                verdicts[decision] = counted + 1
             else:
                 meter.count_verdict(decision)
         if exchange.cache_result is not None:
@@ -77,7 +80,10 @@ class Recorder:
             cell.cache[outcome] = cell.cache.get(outcome, 0) + 1
         if exchange.error is not None:
             self._count_error(exchange.error)
-        self._log.add(cell, exchange, status)
+        log = self._log
+        if len(log.exchanges) >= EXCHANGES_MAX:
+            log.encode()  # the hub has not come by for long: bound what is held
+        log.exchanges.append((cell, exchange, status))
 
     def refused(self, error: GatewayError, client_ip: str, request_id: bytes) -> None:
         try:

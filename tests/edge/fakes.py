@@ -208,7 +208,11 @@ class FakeKeys:
         self.asked: list[bytes] = []
         self.away = False
 
-    def find(self, tenant_id: str, presented: bytes) -> KeyRecord | None:
+    def memo(self, presented: bytes) -> bytes:
+        return b"memo of " + presented
+
+    def find(self, tenant_id: str, presented: bytes, memo: bytes = b"") -> KeyRecord | None:
+        assert memo == self.memo(presented)
         self.asked.append(presented)
         if self.away:
             raise GatewayError("identity-unavailable", "Credentials cannot be checked right now.")
@@ -385,10 +389,15 @@ class Stage:
     ) -> Answer:
         length = 0 if body is None else len(body) if isinstance(body, bytes) else body.length
         head = a_head(method, target, fields, host, length, chunked=length is None)
-        exchange = Exchange(
-            head, body, client_ip, b"http", self.identifiers.request_id(), self.clock.wall(), self.clock.mono()
+        return self.take(head, body, client_ip)
+
+    def take(
+        self, head: RequestHead, body: bytes | Body | None = None, client_ip: str = "192.0.2.7", scheme: bytes = b"http"
+    ) -> Answer:
+        """Serve a head as the parser gives it; equal requests share one."""
+        return self.serve(
+            Exchange(head, body, client_ip, scheme, self.identifiers.request_id(), self.clock.wall(), self.clock.mono())
         )
-        return self.serve(exchange)
 
     def serve(self, exchange: Exchange) -> Answer:
         replies: list[tuple[Reply, bytes]] = []

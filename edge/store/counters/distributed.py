@@ -110,8 +110,11 @@ class DistributedCounters:
         now = self._mono()
         account.since += 1
         if account.pot and now < account.pot_until_mono:
-            account.pot -= 1
-            return self._from_pot(account)
+            pot = account.pot = account.pot - 1
+            if len(checks) == 1:
+                return (Verdict(account.policies[0], True, account.left[0] + pot, account.reset_s[0]),)
+            facts = zip(account.policies, account.left, account.reset_s, strict=True)
+            return tuple([Verdict(policy, True, left + pot, reset_s) for policy, left, reset_s in facts])
         if now < account.refused_until_mono:
             return _again_refused(account, now)
         return self._ask(account)
@@ -123,13 +126,6 @@ class DistributedCounters:
                 del self._accounts[key]
         account = self._accounts[name] = _Account(checks)
         return account
-
-    def _from_pot(self, account: _Account) -> _Verdicts:
-        pot = account.pot
-        if len(account.policies) == 1:
-            return (Verdict(account.policies[0], True, account.left[0] + pot, account.reset_s[0]),)
-        facts = zip(account.policies, account.left, account.reset_s, strict=True)
-        return tuple([Verdict(policy, True, left + pot, reset_s) for policy, left, reset_s in facts])
 
     # ---- asking Redis
 

@@ -96,9 +96,9 @@ class Forwarding:
         length = 0 if body is None else len(body) if isinstance(body, bytes) else body.length
         lines = headers.request_lines(head.section, NOTHING)
         offer = upgrade.offered(head)
-        raw = writer.request_head(
-            head.method, head.target, b"origin", lines, upgrade.lines(offer) if offer else b"", length
-        )
+        offered = upgrade.lines(offer) if offer else b""
+        raw = writer.request_lines(head.method, head.target, b"origin", lines, offered)
+        raw += writer.request_framing(head.method, length) + b"\r\n"
         times = (1.0, self.first_byte_s, self.idle_s)
         request = UpstreamRequest(
             self.tenant_id, "target", self.url, head.method, raw, body, *times, upgrade=offer, tls=self.tls

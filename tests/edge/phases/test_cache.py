@@ -13,7 +13,7 @@ from edge.errors import ClientGone
 from edge.exchange import Exchange
 from edge.phases import cache
 from edge.snapshot import joined
-from tests.edge.fakes import NOW, OTHER_TENANT, Pieces, Stage, a_cache, a_response, a_route, a_snapshot
+from tests.edge.fakes import NOW, OTHER_TENANT, Pieces, Stage, a_cache, a_head, a_response, a_route, a_snapshot
 
 DATE = "Fri, 15 Jan 2027 08:00:00 GMT"  # the stage's own time
 
@@ -192,6 +192,27 @@ def test_a_shared_route_is_shared_whoever_asks():
     stage = a_stage(shared=True)
     stage.get("/posts/1")
     assert stage.get("/posts/1", ("Cookie", "session=alice"), ("Authorization", "Basic x"))["X-Cache"] == "HIT"
+
+
+def test_an_equal_request_is_kept_under_the_same_key_only_while_nothing_else_changed():
+    """Equal heads share the key of the one before: never across callers, schemes or what the configuration says."""
+    stage = a_stage(auth="apikey_required")
+    stage.knows_key("key-of-alice")
+    head = a_head("GET", "/posts/1", [("X-API-Key", "key-of-alice")])
+    assert [stage.take(head, scheme=b"https")["X-Cache"] for _ in range(2)] == ["MISS", "HIT"]
+    assert [stage.take(head)["X-Cache"] for _ in range(2)] == ["MISS", "HIT"]
+    stage.knows_key("key-of-alice", id="key-of-bob")
+    assert [stage.take(head)["X-Cache"] for _ in range(2)] == ["MISS", "HIT"]
+    stage.publish(a_snapshot(a_route("/posts/*", "apikey_required", cache=a_cache(300, shared=True)), version=2))
+    assert [stage.take(head)["X-Cache"] for _ in range(2)] == ["MISS", "HIT"]
+
+
+def test_equal_fields_are_read_once_for_the_cache_whatever_is_asked_for():
+    stage = a_stage()
+    first, second = a_head("GET", "/posts/1"), a_head("GET", "/posts/2")
+    second.section = first.section
+    assert [stage.take(head)["X-Cache"] for head in (first, second, second)] == ["MISS", "MISS", "HIT"]
+    assert len([name for name in first.section.derived if isinstance(name, tuple) and name[0] == "cache"]) == 1
 
 
 def test_a_route_without_cache_says_nothing_about_it():

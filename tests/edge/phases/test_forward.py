@@ -34,6 +34,54 @@ def test_the_request_is_told_anew_in_full():
     )
 
 
+def _as_is(stage):
+    return {}
+
+
+def _another_client(stage):
+    return {"client_ip": "198.51.100.9"}
+
+
+def _another_scheme(stage):
+    return {"scheme": b"https"}
+
+
+def _another_owner_of_the_key(stage):
+    stage.knows_key("key-of-alice", id="key-2")
+    return {}
+
+
+def _another_version(stage):
+    stage.publish(a_snapshot(a_route("/*", auth="apikey_required", strip_prefix="/api")))
+    return {}
+
+
+@pytest.mark.parametrize(
+    "what_changes", [_as_is, _another_client, _another_scheme, _another_owner_of_the_key, _another_version]
+)
+def test_an_equal_request_is_told_as_if_it_were_the_first(what_changes):
+    """Equal heads share what was composed for the one before; nothing of it may be another caller's or version's."""
+    told = []
+    for heads in ("shared", "fresh"):
+        stage = Stage(a_route("/*", auth="apikey_required"))
+        stage.knows_key("key-of-alice")
+        fields = [("X-API-Key", "key-of-alice"), ("Accept", "*/*")]
+        head = a_head("GET", "/api/x?q", fields)
+        stage.take(head)
+        changed = what_changes(stage)
+        stage.take(head if heads == "shared" else a_head("GET", "/api/x?q", fields), **changed)
+        told.append(stage.origin.heads[-1])
+    assert told[0] == told[1]
+
+
+def test_an_equal_request_to_the_next_target_names_that_target():
+    stage = Stage(snapshot=a_snapshot(a_route(), origins=[an_origin("http://a.example", "http://b.example")]))
+    head = a_head("GET", "/")
+    for _ in range(2):
+        stage.take(head)
+    assert [sent(stage, index)[1][0] for index in range(2)] == ["Host: a.example", "Host: b.example"]
+
+
 def test_a_client_cannot_speak_in_the_gateways_name():
     stage = Stage()
     forged = ("X-Vantage-Principal", "X-VANTAGE-TENANT", "X-Vantage-Anything", "X-Request-Id", "X-Forwarded-For",

@@ -10,11 +10,14 @@ import pytest
 from edge.errors import GatewayError
 from edge.exchange import Principal
 from edge.ports import Verdict
+from edge.snapshot import compile_snapshot
 from edge.telemetry import access_log
 from edge.telemetry.access_log import AccessLog, redacted
 from edge.telemetry.metrics import Meter
 from edge.telemetry.recorder import Recorder
-from tests.edge.publishing import DEMO, bucket
+from tests.edge.publishing import DEMO, bucket, route, snapshot_of
+
+_KEY = Principal("key", "key-1")
 
 
 @pytest.fixture
@@ -54,6 +57,54 @@ def test_a_line_has_the_names_of_opentelemetry(recorder, log, path, make_exchang
             "principal.id": "key-1", "rate_limit.result": "allowed", "cache.result": "miss", "url.query": "a=1",
         }
     ]  # fmt: skip
+
+
+def _nothing(exchange):
+    pass
+
+
+def _another_client(exchange):
+    exchange.client_ip = "198.51.100.9"
+
+
+def _another_scheme(exchange):
+    exchange.scheme = b"https"
+
+
+def _another_principal(exchange):
+    exchange.principal = Principal("key", "key-2")
+
+
+def _another_version(exchange):
+    exchange.tenant = compile_snapshot(snapshot_of(2, (route(7, "/public/{id}"),)))
+    exchange.route = exchange.tenant.routes[0]
+
+
+def _refused_before_its_path_was_read(exchange):
+    exchange.path = b""
+
+
+@pytest.mark.parametrize(
+    "what_changes",
+    [
+        _nothing, _another_client, _another_scheme, _another_principal, _another_version,
+        _refused_before_its_path_was_read,
+    ],
+)  # fmt: skip
+def test_an_equal_request_is_written_as_if_it_were_the_first(recorder, log, path, make_exchange, what_changes):
+    """Equal heads share what was written of the one before; nothing of it may be another caller's or version's."""
+    first, shared, fresh = (make_exchange(path=b"/public/%41", query=b"a=1") for _ in range(3))
+    shared.head = first.head
+    for exchange in (first, shared, fresh):
+        exchange.principal = _KEY
+        exchange.path = b"/public/A"
+    for exchange in (shared, fresh):
+        what_changes(exchange)
+    for exchange in (first, shared, fresh):
+        recorder.record(exchange)
+    written = lines(log, path)
+    assert written[1] == written[2]
+    assert (written[0] == written[1]) is (what_changes is _nothing)
 
 
 def test_whatever_a_client_sends_a_line_is_json(recorder, log, path, make_exchange):
