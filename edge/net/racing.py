@@ -109,12 +109,13 @@ def first_connected(addresses: Sequence[str], port: int, deadline_mono: float) -
 class _Race:
     """Sockets that connect, and one greenlet that waits for any of them."""
 
-    __slots__ = ("_decided", "_hub", "_waiting", "running")
+    __slots__ = ("_decided", "_hub", "running", "waiting")
 
     def __init__(self) -> None:
         self._hub: Any = gevent.get_hub()
         self._decided: list[tuple[_socket.socket, str]] = []
-        self._waiting: Any = None
+        self.waiting: Any = None
+        """The greenlet that waits here, or None; named as a wire's, for `interrupt` asks both."""
         self.running: dict[_socket.socket, tuple[Any, str]] = {}
 
     def enter(self, sock: _socket.socket, address: str) -> None:
@@ -132,13 +133,13 @@ class _Race:
         """Give those that were decided, none when it took too long."""
         if not self._decided:
             timer = self._hub.loop.timer(timeout_s)
-            current = self._waiting = getcurrent()
+            current = self.waiting = getcurrent()
             current.waits_on = self
             timer.start(self._wake, update=True)
             try:
                 self._hub.switch()
             finally:
-                current.waits_on = self._waiting = None
+                self.waiting = None
                 timer.stop()
                 timer.close()
         decided, self._decided = self._decided, []
@@ -146,7 +147,7 @@ class _Race:
 
     def interrupt(self, error: BaseException) -> None:
         """Throw into whoever waits here; in the hub only."""
-        waiting, self._waiting = self._waiting, None
+        waiting, self.waiting = self.waiting, None
         if waiting is not None:
             greenlet.throw(waiting, error)
 
@@ -161,6 +162,6 @@ class _Race:
         self._wake()
 
     def _wake(self) -> None:
-        waiting, self._waiting = self._waiting, None
+        waiting, self.waiting = self.waiting, None
         if waiting is not None:
             greenlet.switch(waiting)
