@@ -112,7 +112,8 @@ def test_an_origin_that_asks_for_a_client_certificate_gets_it(tmp_path, version)
         assert answer(origin, settings(CLIENT))[0] == 200
         status, error = answer(origin, settings())
         assert status == 502
-        assert error.proxy_error in ("tls_alert_received", "tls_protocol_error")
+        # By TLS 1.3 the refusal comes after our handshake; its alert may be overtaken by a reset.
+        assert error.proxy_error in ("tls_alert_received", "tls_protocol_error", "connection_terminated")
         assert answer(origin, settings(Authority().issue("gateway.test")))[0] == 502
 
 
