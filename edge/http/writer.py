@@ -35,7 +35,7 @@ def status_line(status: int, reason: bytes) -> bytes:
     return line
 
 
-def request_lines(method: bytes, target: bytes, host: bytes, lines: bytes, extra: bytes) -> bytes:
+def request_start(method: bytes, target: bytes, host: bytes, lines: bytes, extra: bytes) -> bytes:
     """Compose what a request head for an origin begins with: HTTP/1.1, kept alive. Framing and the empty line follow.
 
     `target`: origin-form. `host`: the Host field's value. `lines`, `extra`: end-to-end lines each ended by CRLF.

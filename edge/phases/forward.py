@@ -164,7 +164,7 @@ def _lines(
         extra += b"Max-Forwards: %d\r\n" % (hops - 1)
     host = asked_host if route.preserve_host else target.authority
     lines = headers.request_lines(section, drop)
-    return writer.request_lines(head.method, path, host, lines, extra + b"X-Request-Id: ")
+    return writer.request_start(head.method, path, host, lines, extra + b"X-Request-Id: ")
 
 
 def _takes_trailers(exchange: Exchange) -> bool:

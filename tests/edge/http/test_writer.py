@@ -44,7 +44,7 @@ def test_the_status_lines_remembered_are_bounded():
     ],
 )
 def test_a_request_head_for_an_origin(method, length, framing):
-    lines = writer.request_lines(method, b"/a?b", b"origin:1", b"A: b\r\n", b"Via: x\r\n")
+    lines = writer.request_start(method, b"/a?b", b"origin:1", b"A: b\r\n", b"Via: x\r\n")
     assert lines == method + b" /a?b HTTP/1.1\r\nHost: origin:1\r\nA: b\r\nVia: x\r\n"
     assert writer.request_framing(method, length) == framing
 

@@ -97,7 +97,7 @@ class Forwarding:
         lines = headers.request_lines(head.section, NOTHING)
         offer = upgrade.offered(head)
         offered = upgrade.lines(offer) if offer else b""
-        raw = writer.request_lines(head.method, head.target, b"origin", lines, offered)
+        raw = writer.request_start(head.method, head.target, b"origin", lines, offered)
         raw += writer.request_framing(head.method, length) + b"\r\n"
         times = (1.0, self.first_byte_s, self.idle_s)
         request = UpstreamRequest(
