@@ -46,10 +46,13 @@ def _after_fork(arbiter: Any, worker: Any) -> None:
 
 def _places(settings: Settings) -> tuple[Place, ...]:
     """Every port of a host, by the setting that names it."""
-    return (
+    places = (
         Place("EDGE_PORT", settings.bind, settings.port, spread=True),
         Place("EDGE_METRICS_PORT", settings.bind, settings.metrics_port, spread=False),
     )
+    if settings.tls is None:
+        return places
+    return (*places, Place("EDGE_TLS_PORT", settings.bind, settings.tls.port, spread=True))
 
 
 def _prepare(settings: Settings) -> None:
@@ -70,10 +73,24 @@ def _prepare(settings: Settings) -> None:
             raise StartError(f"EDGE_ACCESS_LOG: cannot write {settings.access_log}: {error.strerror}") from None
 
 
+def _check_certificates(settings: Settings) -> None:
+    """Load them once, to say at the start what is wrong. Raises StartError naming the setting."""
+    if settings.tls is None:
+        return
+    from edge.net.certificates import CertificateError, Certificates, DefaultMissing
+
+    try:
+        Certificates(settings.tls.folder, settings.tls.default).check()
+    except CertificateError as error:
+        name = "EDGE_TLS_DEFAULT" if isinstance(error, DefaultMissing) else "EDGE_TLS_CERTIFICATES"
+        raise StartError(f"{name}: {error}") from None
+
+
 def _read() -> Settings:
     """Raises SettingsError, StartError."""
     settings = load(os.environ, _DOTENV)
     _prepare(settings)
+    _check_certificates(settings)
     return settings
 
 

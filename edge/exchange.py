@@ -17,6 +17,7 @@ from edge.http.messages import ClientBody, Reply, RequestHead, ResponseHead
 
 if TYPE_CHECKING:
     from edge.errors import GatewayError
+    from edge.http.forwarded import Told
     from edge.ports import CacheKey, Verdict
     from edge.snapshot import Match, Origin, Route, Target, Tenant
 
@@ -39,7 +40,7 @@ class Exchange:
         "attempts", "body", "bytes_in", "bytes_out", "cache_key", "cache_reason", "cache_result", "cache_status",
         "client_gone", "client_ip", "consumed", "error", "finished_mono", "head", "interim", "match", "origin", "path",
         "principal", "received_at", "received_mono", "reply", "request_id", "route", "scheme", "started_reply",
-        "target", "tenant", "upstream_first_mono", "upstream_last_mono", "upstream_start_mono", "verdicts",
+        "target", "tenant", "told", "upstream_first_mono", "upstream_last_mono", "upstream_start_mono", "verdicts",
         "writing",
     )  # fmt: skip
 
@@ -56,6 +57,8 @@ class Exchange:
         self.request_id = request_id
         self.received_at = received_at
         self.received_mono = received_mono
+        # what a trusted hop before us said about the client, already in client_ip and scheme; None: nobody did
+        self.told: Told | None = None
         # identify, match
         self.tenant: Tenant | None = None
         self.path = b""

@@ -28,6 +28,7 @@ from edge.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from edge.net.certificate_watch import CertificateWatch
     from edge.ports import Ports
     from edge.telemetry.metrics import Dump
 
@@ -82,6 +83,7 @@ class Edge:
     def __init__(self, inherited: Inheritance) -> None:
         # Longer than 50 lines because it is the one list of what a worker is made of, and its imports must wait for
         # the patched standard library.
+        from edge.http.forwarded import TrustedHops
         from edge.net.address import Resolver
         from edge.net.jwks import SessionKeySet
         from edge.net.listener import Listener
@@ -132,16 +134,37 @@ class Edge:
             recorder=Recorder(self.meter, self.log),
         )  # fmt: skip
         own, *nobodys = inherited.sockets["EDGE_PORT"]
-        self.listener = Listener(own, Pipeline(self.ports), settings.limits, clock, identifiers)
+        proxies = settings.proxies
+        self.listener = Listener(
+            own, Pipeline(self.ports), settings.limits, clock, identifiers,
+            hops=TrustedHops(proxies.networks, by_rfc_7239=proxies.by_rfc_7239) if proxies.networks else None,
+            proxy_protocol=proxies.protocol,
+        )  # fmt: skip
         for sock in nobodys:
             self.listener.accept_from(sock)
+        self.watch = self._listen_tls(inherited)
         (metrics,) = inherited.sockets["EDGE_METRICS_PORT"]
         self.exporter = Exporter(metrics, inherited.folder, self.collect, self.why_not_ready)
+
+    def _listen_tls(self, inherited: Inheritance) -> CertificateWatch | None:
+        tls = inherited.settings.tls
+        if tls is None:
+            return None
+        from edge.net.certificate_watch import CertificateWatch
+        from edge.net.certificates import Certificates
+
+        certificates = Certificates(tls.folder, tls.default)
+        certificates.scan()  # what is broken now was said by the parent or will be looked at again
+        for sock in inherited.sockets["EDGE_TLS_PORT"]:
+            self.listener.accept_from(sock, certificates)
+        return CertificateWatch(certificates)
 
     def start(self) -> None:
         """Begin to serve. Does not wait for Redis."""
         for part in (self.log, self.disk, self.client, self.sessions, self.feed, self.heartbeats, self.exporter):
             part.start()
+        if self.watch is not None:
+            self.watch.start()
         # What a worker is made of lives as long as it does: the collector need not walk it again and again. Requests
         # leave almost no cycles behind, so it may also come less often.
         gc.collect()
@@ -170,6 +193,8 @@ class Edge:
 
     def stop(self) -> None:
         """Leave without waiting for anybody; logs and numbers are written out."""
+        if self.watch is not None:
+            _quietly(self.watch.stop)
         for part in (self.feed, self.heartbeats, self.sessions, self.log, self.exporter, self.disk, self.client):
             _quietly(part.stop)
 
@@ -194,6 +219,9 @@ class Edge:
             "keystore_errors_total": {"": self.keys.errors_total},
             "cache_errors_total": {"": self.cache.errors_total},
             "access_log_dropped_total": {"": self.log.dropped_total},
+            "connections_refused_total": {
+                labels(reason=reason): count for reason, count in list(self.listener.refusals.total.items())
+            },
         }
         dump.summed = {
             "active_connections": {
@@ -220,7 +248,20 @@ class Edge:
             "config_version": {labels(tenant=tenant_id): float(version) for tenant_id, version in versions},
             "upstream_healthy": {labels(tenant=t, target=g): healthy for t, g, healthy in targets},
         }
+        self._collect_certificates(dump)
         return dump
+
+    def _collect_certificates(self, dump: Dump) -> None:
+        from edge.telemetry.metrics import labels
+
+        certificates = self.listener.certificates
+        if certificates is None:
+            return
+        now = time.time()
+        dump.smallest["tls_certificate_expires_seconds"] = {
+            labels(pair=pair.name): pair.expires_at - now for pair in list(certificates.pairs.values())
+        }
+        dump.largest["tls_certificates_broken"] = {"": len(certificates.broken)}
 
 
 def _quietly(stop: Callable[[], None]) -> None:

@@ -6,6 +6,8 @@ Out:   Settings, Limits; SettingsError with one line per wrong variable.
 Laws:  1. Nothing else on the edge reads the environment. 2. No silent default for a wrong value. 3. A secret is never
        echoed in an error.
 Not here: what tenants configure (contracts.snapshot).
+
+Longer than 400 lines because it is the one list of what an operator can set.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -24,6 +27,7 @@ from contracts.sealing import DEMO_MARK, SealingKeys, parse_keys
 
 _T = TypeVar("_T")
 _DOMAIN: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*")
+_SECONDS: Final = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,3})?")
 _ENV_LINE: Final = re.compile(r"\s*(?:export\s+)?([A-Z][A-Z0-9_]*)\s*=\s*(.*?)\s*")
 
 
@@ -42,8 +46,12 @@ class Limits:
     """From the first byte of a head to its end."""
     idle_timeout_s: float = 75.0
     """A kept connection without a request."""
+    handshake_timeout_s: float = 10.0
+    """For a PROXY header and the TLS handshake, together."""
     body_idle_timeout_s: float = 60.0
     """Between two reads or writes of a body with the client."""
+    body_rate_min: int = 240
+    """Octets per second of a body, either way, while we wait for the client; 0: none is asked for."""
     tunnel_idle_timeout_s: float = 300.0
     """Behind a 101, without an octet in either direction."""
     connections_max: int = 10_000
@@ -78,6 +86,26 @@ class ClerkSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class TlsSettings:
+    """Where TLS is spoken and with what. `default`: the pair for clients that name no host; empty: they are refused."""
+
+    port: int
+    folder: Path
+    default: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ProxySettings:
+    """Who stands before us. `protocol`: connections begin with a PROXY header; `by_rfc_7239`: believe Forwarded instead
+    of X-Forwarded-*.
+    """
+
+    networks: tuple[IPNetwork, ...] = ()
+    protocol: bool = False
+    by_rfc_7239: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """One edge host. Ports are TCP; `access_log` is a path or "-" for standard output."""
 
@@ -97,6 +125,8 @@ class Settings:
     sealing_keys: SealingKeys = field(default_factory=dict, repr=False)
     """For origins' client keys; may be empty where no origin has one."""
     limits: Limits = field(default_factory=Limits)
+    tls: TlsSettings | None = None
+    proxies: ProxySettings = field(default_factory=ProxySettings)
     tenants_max: int = 10_000
     cache_bytes_max: int = 64 * 1024 * 1024
     heartbeat_timeout_s: int = 10
@@ -150,23 +180,78 @@ def load(environ: Mapping[str, str], dotenv: Path | None = None) -> Settings:
         workers=reader.read("EDGE_WORKERS", _workers, 2),
         state_dir=reader.read("EDGE_STATE_DIR", Path, Path(".edge-state")),
         access_log=reader.read("EDGE_ACCESS_LOG", str, "-"),
-        limits=Limits(
-            drain_timeout_s=reader.read("EDGE_DRAIN_TIMEOUT_S", lambda text: _whole(text, 1, 3600), 25),
-            tunnel_idle_timeout_s=reader.read("EDGE_TUNNEL_IDLE_TIMEOUT_S", lambda text: _whole(text, 1, 86_400), 300),
-        ),
         heartbeat_timeout_s=reader.read("EDGE_HEARTBEAT_TIMEOUT_S", lambda text: _whole(text, 2, 300), 10),
         drain_notice_s=reader.read("EDGE_DRAIN_NOTICE_S", lambda text: _whole(text, 0, 300), 0),
         allowed_networks=reader.read("ALLOWED_PRIVATE_ORIGINS", _networks, ()),
         sentry_dsn=reader.read("SENTRY_DSN", _http_url, ""),
         sealing_keys=reader.read("SEALING_KEYS", parse_keys, no_peppers),
+        limits=_limits(reader),
+        tls=_tls(reader),
+        proxies=_proxies(reader),
     )
     if settings.production and any(DEMO_MARK in key for key in settings.sealing_keys.values()):
         reader.errors.append("SEALING_KEYS is the demo's, which production refuses")
     if settings.port == settings.metrics_port:
         reader.errors.append("EDGE_METRICS_PORT must differ from EDGE_PORT")
+    if settings.tls is not None and settings.tls.port in (settings.port, settings.metrics_port):
+        reader.errors.append("EDGE_TLS_PORT must differ from EDGE_PORT and EDGE_METRICS_PORT")
     if reader.errors:
         raise SettingsError("\n".join(reader.errors))
     return settings
+
+
+# Field of Limits: variable, lowest and highest value. Seconds may have a fraction.
+_LIMITS: Final = {
+    "request_line_bytes_max": ("EDGE_REQUEST_LINE_BYTES_MAX", 256, 65_536),
+    "head_bytes_max": ("EDGE_HEAD_BYTES_MAX", 1_024, 1_048_576),
+    "fields_max": ("EDGE_HEAD_FIELDS_MAX", 8, 10_000),
+    "connections_max": ("EDGE_CONNECTIONS_MAX", 1, 1_000_000),
+    "connections_per_client_max": ("EDGE_CONNECTIONS_PER_CLIENT_MAX", 1, 1_000_000),
+    "body_rate_min": ("EDGE_BODY_MIN_RATE", 0, 1_000_000),
+    "upstream_per_target_max": ("EDGE_UPSTREAM_PER_TARGET_MAX", 1, 100_000),
+    "upstream_idle_per_target_max": ("EDGE_UPSTREAM_IDLE_PER_TARGET_MAX", 0, 100_000),
+}
+_TIMES: Final = {
+    "head_timeout_s": ("EDGE_HEAD_TIMEOUT_S", 0.5, 600.0),
+    "idle_timeout_s": ("EDGE_IDLE_TIMEOUT_S", 0.5, 86_400.0),
+    "handshake_timeout_s": ("EDGE_HANDSHAKE_TIMEOUT_S", 0.5, 600.0),
+    "body_idle_timeout_s": ("EDGE_BODY_IDLE_TIMEOUT_S", 0.5, 86_400.0),
+    "tunnel_idle_timeout_s": ("EDGE_TUNNEL_IDLE_TIMEOUT_S", 1.0, 86_400.0),
+    "upstream_idle_timeout_s": ("EDGE_UPSTREAM_IDLE_TIMEOUT_S", 0.5, 86_400.0),
+    "drain_timeout_s": ("EDGE_DRAIN_TIMEOUT_S", 1.0, 3_600.0),
+}
+
+
+def _limits(reader: _Reader) -> Limits:
+    default = Limits()
+    values: dict[str, float] = {
+        name: reader.read(variable, partial(_whole, low=low, high=high), getattr(default, name))
+        for name, (variable, low, high) in _LIMITS.items()
+    } | {
+        name: reader.read(variable, partial(_seconds, low=low, high=high), getattr(default, name))
+        for name, (variable, low, high) in _TIMES.items()
+    }
+    limits = Limits(**values)  # type: ignore[arg-type]  # whole numbers where Limits says int
+    if limits.request_line_bytes_max > limits.head_bytes_max:
+        reader.errors.append("EDGE_REQUEST_LINE_BYTES_MAX must not be larger than EDGE_HEAD_BYTES_MAX")
+    return limits
+
+
+def _tls(reader: _Reader) -> TlsSettings | None:
+    port = reader.read("EDGE_TLS_PORT", _port, 0)
+    folder = reader.read("EDGE_TLS_CERTIFICATES", Path, None, required=bool(port))
+    default = reader.read("EDGE_TLS_DEFAULT", _pair, "")
+    return TlsSettings(port, folder, default) if port and folder is not None else None
+
+
+def _proxies(reader: _Reader) -> ProxySettings:
+    nobody: tuple[IPNetwork, ...] = ()
+    networks = reader.read("EDGE_TRUSTED_PROXIES", _networks, nobody)
+    protocol = reader.read("EDGE_PROXY_PROTOCOL", _switch, False)
+    by_rfc_7239 = reader.read("EDGE_TRUSTED_FORWARDED", _forwarded, False)
+    if protocol and not networks and not any(line.startswith("EDGE_TRUSTED_PROXIES") for line in reader.errors):
+        reader.errors.append("EDGE_TRUSTED_PROXIES is not set (EDGE_PROXY_PROTOCOL=on believes only those it lists)")
+    return ProxySettings(networks, protocol, by_rfc_7239)
 
 
 def _clerk(reader: _Reader) -> ClerkSettings:
@@ -293,6 +378,30 @@ def _whole(text: str, low: int, high: int) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 10 and low <= int(text) <= high):
         raise ValueError(f"must be a whole number from {low} to {high}")
     return int(text)
+
+
+def _seconds(text: str, low: float, high: float) -> float:
+    if not (_SECONDS.fullmatch(text) and low <= float(text) <= high):
+        raise ValueError(f"must be a number of seconds from {low:g} to {high:g}")
+    return float(text)
+
+
+def _switch(text: str) -> bool:
+    if text not in ("on", "off"):
+        raise ValueError("must be on or off")
+    return text == "on"
+
+
+def _forwarded(text: str) -> bool:
+    if text not in ("x-forwarded-for", "forwarded"):
+        raise ValueError("must be x-forwarded-for or forwarded")
+    return text == "forwarded"
+
+
+def _pair(text: str) -> str:
+    if "/" in text or text.startswith("."):
+        raise ValueError("must be the name of a pair, without folder and without .crt")
+    return text
 
 
 def _port(text: str) -> int:

@@ -44,6 +44,8 @@ CONTENT_LENGTH: Final = re.compile(rb"[0-9]{1,18}")
 _QUOTED: Final = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*+"'
 _TOKEN: Final = rb"[" + TCHAR + rb"]++"
 _EXTENSION: Final = rb"[ \t]*+;[ \t]*+" + _TOKEN + rb"(?:[ \t]*+=[ \t]*+(?:" + _TOKEN + rb"|" + _QUOTED + rb"))?"
+# RFC 9110 section 5.6.6, without the space around "=" that it forbids.
+PARAMETER: Final = _TOKEN + rb"=(?:" + _TOKEN + rb"|" + _QUOTED + rb")"
 CHUNK_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,16})((?:" + _EXTENSION + rb")*+)")
 
 # RFC 3986 section 3.2.2, without IPvFuture. A zone identifier means something on one machine only.

@@ -8,15 +8,15 @@ Laws:  1. One read and one write per message where it fits. 2. Pipelined request
        begun for it is abandoned; half-closed counts as closed. 5. What cannot be told apart from the next request (an
        unread body, a broken one, octets behind a declined upgrade) ends the connection. 6. A crash ends this connection
        only. 7. Interim answers go to HTTP/1.1 clients only, and never behind the beginning of the final one.
-Not here: what to answer (pipeline), request bodies (request_body), what follows a 101 (tunnel), accepting and ceilings
-          (listener).
+Not here: what to answer (pipeline), what comes before a first request (arrival), request bodies (request_body), what
+          follows a 101 (tunnel), accepting and ceilings (listener).
+
+Longer than 400 lines because a connection's states are only understood together.
 """
 
 from __future__ import annotations
 
-import _socket
 import logging
-import struct
 from typing import TYPE_CHECKING, Any, Final
 
 import gevent
@@ -30,10 +30,13 @@ from edge.http.framing import LAST_CHUNK, ChunkedDecoder, FramingError, chunk, l
 from edge.http.messages import ClientBody, Reply, RequestHead, ResponseHead
 from edge.http.parser import parse_request_head
 from edge.http.writer import CLOSE_LINE, CONTINUE, KEEP_ALIVE_LINE, framing_line, interim_head, response_head
+from edge.net.pace import Pace
 from edge.net.request_body import RequestBody
 from edge.net.wire import TimedOut, Wire, interrupt
 
 if TYPE_CHECKING:
+    from edge.http.forwarded import Told
+    from edge.net.arrival import Arrival
     from edge.net.listener import Listener
 
 _log: Final = logging.getLogger(__name__)
@@ -41,23 +44,24 @@ _PIPELINED_TURN: Final = 16
 """So many pipelined requests are answered before other connections get a turn."""
 _LINGER_BYTES_MAX: Final = 1_048_576
 _LINGER_S: Final = 2.0
-_RESET: Final = struct.pack("ii", 1, 0)
 
 
 class Downstream:
     """Shape: `idle` is true while no byte of a next request has arrived."""
 
     __slots__ = (
-        "_body", "_buffer", "_closing", "_exchange", "_gone", "_greenlet", "_listener", "_pipelined", "_wire",
-        "client_ip", "idle",
+        "_body", "_buffer", "_closing", "_exchange", "_gone", "_greenlet", "_guarded", "_listener", "_pipelined",
+        "_wire", "arrival", "client_ip", "idle",
     )  # fmt: skip
 
-    def __init__(self, listener: Listener, wire: Wire, client_ip: str) -> None:
+    def __init__(self, listener: Listener, wire: Wire, arrival: Arrival) -> None:
         self._listener = listener
         self._wire = wire
-        self.client_ip = client_ip
-        self.idle = True
-        self._buffer = b""
+        self.arrival = arrival
+        self.client_ip = arrival.client_ip
+        self._guarded = arrival.names is not None or arrival.hops is not None
+        self.idle = not arrival.first
+        self._buffer = arrival.first
         self._exchange: Exchange | None = None
         self._body: RequestBody | None = None
         self._closing = False
@@ -65,6 +69,7 @@ class Downstream:
         self._pipelined = 0
         self._greenlet: Any = None
         wire.write_timeout_s = listener.limits.body_idle_timeout_s
+        wire.rate_min = listener.limits.body_rate_min
         wire.on_wake = self._woken
 
     def run(self) -> None:
@@ -74,8 +79,12 @@ class Downstream:
             while not self._closing:
                 head = self._next_head()
                 if head is None:
+                    self._wire.say_end()
                     break
-                self._serve(head)
+                if self._guarded:
+                    self._serve_guarded(head)
+                else:
+                    self._serve(head)
         except (ClientGone, TimedOut, OSError):
             pass  # the exchange, if there was one, has been recorded by the pipeline
         except Exception:
@@ -132,9 +141,9 @@ class Downstream:
     def _nothing_there(self) -> bool:
         return self._wire.peek() is None
 
-    def _refuse(self, error: GatewayError) -> None:
+    def _refuse(self, error: GatewayError, client_ip: str = "") -> None:
         listener = self._listener
-        reply = listener.pipeline.refuse(error, self.client_ip, listener.identifiers.request_id())
+        reply = listener.pipeline.refuse(error, client_ip or self.client_ip, listener.identifiers.request_id())
         body = reply.body if isinstance(reply.body, bytes) else b""
         framing = b"Content-Length: %d\r\n" % len(body)
         self._wire.send(response_head(reply, framing, CLOSE_LINE, listener.date_line) + body)
@@ -142,17 +151,42 @@ class Downstream:
 
     # Serving
 
-    def _serve(self, head: RequestHead) -> None:
+    def _serve_guarded(self, head: RequestHead) -> None:
+        """Serve what came under a certificate or through a trusted hop."""
+        listener, arrival = self._listener, self.arrival
+        if arrival.names is not None and not arrival.names.cover(head.host):  # RFC 9110 section 15.5.20
+            detail = "The certificate of this connection is not for the host asked for."
+            self._refuse(GatewayError("misdirected", detail, source=Source.DOWNSTREAM, close=True))
+            return
+        if arrival.hops is None:
+            self._serve(head)
+            return
+        told = arrival.hops.read(self.client_ip, head.section)
+        if told.hops and not listener.enter(told.client_ip):
+            error = GatewayError("gateway-overloaded", "There are too many requests of this client.", close=True)
+            self._refuse(error, told.client_ip)
+            return
+        try:
+            self._serve(head, told)
+        finally:
+            if told.hops:
+                listener.leave(told.client_ip)
+
+    def _serve(self, head: RequestHead, told: Told | None = None) -> None:
         listener = self._listener
         body: bytes | ClientBody | None = None
         if head.content_length != 0:  # None: chunked
             body = self._begin_body(head)
         exchange = self._exchange = Exchange(
-            head, body, self.client_ip, listener.scheme, listener.identifiers.request_id(), listener.clock.wall(),
+            head, body, self.client_ip, self.arrival.scheme, listener.identifiers.request_id(), listener.clock.wall(),
             listener.clock.mono(),
         )  # fmt: skip
         if head.version == 11:  # RFC 9110 section 15.2: "a server MUST NOT send a 1xx response to an HTTP/1.0 client"
             exchange.interim = self.send_interim
+        if told is not None:
+            exchange.told = told
+            exchange.client_ip = told.client_ip
+            exchange.scheme = told.scheme or exchange.scheme
         exchange.bytes_in = len(head.target) + len(head.section.raw) + (len(body) if isinstance(body, bytes) else 0)
         try:
             listener.pipeline.serve(exchange, self.write_reply)
@@ -191,17 +225,32 @@ class Downstream:
         self._buffer = decoder.leftover
         return octets
 
-    def body_octets(self) -> bytes:
+    def pace(self) -> Pace | None:
+        """Give a new body's, None when there is no lowest rate."""
+        limits = self._listener.limits
+        return Pace(limits.body_rate_min, limits.body_idle_timeout_s) if limits.body_rate_min else None
+
+    def body_octets(self, pace: Pace | None) -> bytes:
         """Read what comes next of the request's body. Raises GatewayError, ClientGone."""
         wire = self._wire
-        wire.deadline_mono = wire.sweeper.now_mono + self._listener.limits.body_idle_timeout_s
+        began_s = wire.sweeper.awake_s
+        idle_s = self._listener.limits.body_idle_timeout_s
+        wire.deadline_mono = wire.sweeper.now_mono + (idle_s if pace is None else min(idle_s, pace.credit_s))
+        octets = b""
         try:
             octets = wire.recv()
         except TimedOut:
             detail = "The request body took too long to arrive."
-            raise GatewayError("request-timeout", detail, source=Source.DOWNSTREAM, close=True) from None
+            waited_s = wire.sweeper.awake_s - began_s
+            raise GatewayError(
+                "request-timeout", detail, internal=f"waited {waited_s:.1f} s for more of it, {pace!r}",
+                source=Source.DOWNSTREAM, close=True,
+            ) from None  # fmt: skip
         except OSError:
-            octets = b""
+            pass
+        finally:
+            if pace is not None:
+                pace.account(len(octets), wire.sweeper.awake_s - began_s)
         if not octets:
             self._gone = True
             raise ClientGone
@@ -277,6 +326,7 @@ class Downstream:
         octets = response_head(reply, framing, connection, self._listener.date_line)
         body = reply.body
         exchange.started_reply = True
+        self._wire.pace = None
         if type(body) is bytes:
             if head.method != b"HEAD" and reply.status not in _BODILESS:
                 octets += body
@@ -284,6 +334,8 @@ class Downstream:
             exchange.bytes_out += len(octets)
         else:
             self._stream(exchange, octets, reply, chunked)
+        if self._closing:
+            self._wire.say_end()
 
     def _stream(self, exchange: Exchange, octets: bytes, reply: Reply, chunked: bool) -> None:
         body: Any = reply.body
@@ -307,9 +359,23 @@ class Downstream:
     def _send(self, octets: bytes) -> None:
         try:
             self._wire.send(octets)
-        except (OSError, TimedOut):
+        except TimedOut:
+            self._read_too_slowly()
+            raise ClientGone from None
+        except OSError:
             self._gone = True
             raise ClientGone from None
+
+    def _read_too_slowly(self) -> None:
+        """What the kernel still holds for such a client is thrown away with the connection."""
+        self._gone = True
+        self._cut()
+        exchange = self._exchange
+        if exchange is not None and exchange.error is None:
+            exchange.error = GatewayError(
+                "reader-too-slow", "The response was not read in time.", internal=repr(self._wire.pace),
+                source=Source.DOWNSTREAM, close=True,
+            )  # fmt: skip
 
     # Endings
 
@@ -365,14 +431,14 @@ class Downstream:
     def _cut(self) -> None:
         """A reply broke in its middle: make sure that nobody takes it for complete, however it was framed."""
         self._closing = True
-        self._wire.sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_LINGER, _RESET)
+        self._wire.abort()
 
     def _linger(self) -> None:
         """Close without losing the reply: unread bytes would make the kernel reset the connection under it."""
         self._closing = True
         wire = self._wire
         wire.on_wake = None
-        wire.sock.shutdown(_socket.SHUT_WR)
+        wire.end_writing()
         wire.deadline_mono = wire.sweeper.now_mono + _LINGER_S
         read = 0
         while read < _LINGER_BYTES_MAX and (octets := wire.recv()):

@@ -26,7 +26,7 @@ _DRAIN_BYTES_MAX: Final = 65_536
 class RequestBody:
     """Shape: `waits` as in ClientBody; `told`: 100 (Continue) was sent."""
 
-    __slots__ = ("_decoder", "_downstream", "_first", "length", "section", "told", "waits")
+    __slots__ = ("_decoder", "_downstream", "_first", "_pace", "length", "section", "told", "waits")
 
     def __init__(self, downstream: Downstream, head: RequestHead, first: bytes) -> None:
         self.length = head.content_length
@@ -35,6 +35,7 @@ class RequestBody:
         self._downstream = downstream
         self._decoder = ChunkedDecoder() if head.chunked else LengthDecoder(head.content_length or 0)
         self._first = first
+        self._pace = downstream.pace()
         self.section = head.section
 
     @property
@@ -74,7 +75,7 @@ class RequestBody:
         if self.waits:
             self.waits = False
             self.told = self._downstream.send_continue()
-        return self._downstream.body_octets()
+        return self._downstream.body_octets(self._pace)
 
     def close(self) -> None:
         """Nothing to give back: the downstream looks itself whether the body was read to its end."""

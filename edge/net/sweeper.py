@@ -24,13 +24,16 @@ _ATTRIBUTE: Final = "vantageedge_sweeper"
 
 
 class Sweeper:
-    """`now_mono` is coarse: at most one period ahead of the clock, so that deadlines made from it are never early."""
+    """`now_mono` is coarse: at most one period ahead of the clock, so that deadlines made from it are never early.
+    `awake_s` is as coarse, and stands still while the loop does: what waiting is measured by.
+    """
 
-    __slots__ = ("_due_mono", "_timer", "chores", "now_mono", "wires")
+    __slots__ = ("_due_mono", "_timer", "awake_s", "chores", "now_mono", "wires")
 
     def __init__(self) -> None:
         self.wires: set[Wire] = set()
         self.chores: list[Callable[[float], None]] = []
+        self.awake_s = 0.0
         self.now_mono = self._due_mono = time.monotonic() + _PERIOD_S
         loop: Any = gevent.get_hub().loop
         self._timer = loop.timer(_PERIOD_S, _PERIOD_S, ref=False)
@@ -50,6 +53,7 @@ class Sweeper:
         now = time.monotonic()
         late_s = now - self._due_mono
         self.now_mono = self._due_mono = now + _PERIOD_S
+        self.awake_s += _PERIOD_S + (late_s if late_s <= _PERIOD_S else 0.0)
         if late_s > _PERIOD_S:  # peers may have answered meanwhile: give everybody the time back
             for wire in self.wires:
                 wire.deadline_mono += late_s

@@ -1,11 +1,12 @@
 """TLS over a Wire: the same two calls, with OpenSSL between them and the socket.
 
-In:    a connected socket, an SSLContext, the name to verify.
+In:    a connected socket, an SSLContext, the name to verify (of an origin).
 Out:   a Wire whose recv and send speak plaintext.
 Laws:  1. OpenSSL never sees the socket: it works on memory buffers, so waiting stays the Wire's. 2. A connection that
        ends without close_notify is an error, not an end: a body framed by the close would be cut silently. In a tunnel
-       it is an end: what is spoken there says itself whether it is complete, and much of it ends so.
-Not here: which names and versions are accepted (the context's maker).
+       it is an end: what is spoken there says itself whether it is complete, and much of it ends so. 3. We say
+       close_notify only behind a complete message.
+Not here: which names and versions are accepted (the context's maker: connecting, certificates).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _RECORD_BYTES_MAX: Final = 16_384
 
 
 class TlsWire(Wire):
-    __slots__ = ("_ahead", "_finished", "_incoming", "_outgoing", "_tls")
+    __slots__ = ("_ahead", "_finished", "_incoming", "_lingers", "_outgoing", "_tls")
 
     def __init__(
         self,
@@ -35,12 +36,22 @@ class TlsWire(Wire):
     ) -> None:
         self._ahead = b""
         self._finished = False
+        self._lingers = False
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._tls = context.wrap_bio(
             self._incoming, self._outgoing, server_side=server_side, server_hostname=server_hostname
         )
         super().__init__(sock, sweeper)
+
+    @property
+    def context(self) -> ssl.SSLContext:
+        """The one in use: of a server, what the name asked for selected."""
+        return self._tls.context
+
+    def feed(self, octets: bytes) -> None:
+        """Take octets that were read beneath and belong to TLS."""
+        self._incoming.write(octets)
 
     def handshake(self) -> None:
         """Blocks. Raises TimedOut, OSError (ssl.SSLError is one)."""
@@ -58,6 +69,8 @@ class TlsWire(Wire):
                 return
 
     def recv(self, size: int = READ_BYTES) -> bytes:
+        if self._lingers:  # what the peer still says is of no use: it is only taken off the socket
+            return super().recv(size)
         if self._ahead:
             ahead, self._ahead = self._ahead, b""
             return ahead
@@ -158,6 +171,24 @@ class TlsWire(Wire):
             while piece := self._tls.read(READ_BYTES):
                 pieces.append(piece)
         self._ahead = b"".join(pieces)
+
+    def say_end(self) -> None:
+        """Send close_notify with the one write that does not block; the peer's own is not waited for."""
+        if self._finished:
+            return
+        self._finished = True
+        with contextlib.suppress(ssl.SSLError, ValueError):
+            self._tls.unwrap()
+        with contextlib.suppress(OSError):
+            self.sock.send(self._outgoing.read())
+
+    def end_writing(self) -> None:
+        super().end_writing()
+        self._lingers = True
+
+    def abort(self) -> None:
+        self._finished = True
+        super().abort()
 
     def _look(self) -> bytes | None:
         try:

@@ -14,13 +14,17 @@ from __future__ import annotations
 
 import _socket
 import errno
+import fcntl
 import math
+import struct
+import termios
 from collections.abc import Callable
 from typing import Any, ClassVar, Final
 
 import gevent
 from greenlet import getcurrent, greenlet
 
+from edge.net.pace import Pace
 from edge.net.sweeper import Sweeper
 
 READ: Final = 1
@@ -30,6 +34,7 @@ _PEER_LEFT: Final = frozenset({7, 8})
 """CLOSE and CLOSE_WAIT, the first octet of TCP_INFO (linux/tcp.h)."""
 _switch: Final = greenlet.switch
 _throw: Final = greenlet.throw
+_RESET: Final = struct.pack("ii", 1, 0)
 
 
 class TimedOut(Exception):
@@ -37,11 +42,13 @@ class TimedOut(Exception):
 
 
 class Wire:
-    """`deadline_mono` bounds whatever wait comes next; `write_timeout_s` a write that makes no progress."""
+    """`deadline_mono` bounds whatever wait comes next; `write_timeout_s` a write that makes no progress; `rate_min`,
+    where it is not zero, the octets per second that a peer must take while we wait for it.
+    """
 
     __slots__ = (
         "_hub", "_in", "_out", "_reader", "_recv", "_rest", "_send", "_unread", "_writer", "address", "closed",
-        "deadline_mono", "on_wake", "readable", "sock", "sweeper", "write_timeout_s",
+        "deadline_mono", "on_wake", "pace", "rate_min", "readable", "sock", "sweeper", "write_timeout_s",
     )  # fmt: skip
 
     holds_octets: ClassVar[bool] = False
@@ -52,6 +59,9 @@ class Wire:
         self.sock = sock
         self.sweeper = sweeper
         self.write_timeout_s = write_timeout_s
+        self.rate_min = 0
+        self.pace: Pace | None = None
+        """What the reader of the message under way has left; made when it first keeps us waiting."""
         self.closed = False
         self.address = ""
         """Where it leads, when we opened it."""
@@ -91,6 +101,10 @@ class Wire:
             except BlockingIOError:
                 continue
 
+    def recv_beneath(self) -> bytes:
+        """Read what comes before any protocol above TCP begins. As recv."""
+        return Wire.recv(self)
+
     def send(self, octets: bytes) -> None:
         """Send all. Blocks while the socket's buffer is full. Raises TimedOut, OSError."""
         try:
@@ -101,6 +115,9 @@ class Wire:
             self._send_rest(memoryview(octets)[sent:])
 
     def _send_rest(self, rest: memoryview) -> None:
+        if self.rate_min:
+            self._send_paced(rest)
+            return
         while rest:
             self.deadline_mono = self.sweeper.now_mono + self.write_timeout_s
             self.wait_writable()
@@ -108,6 +125,41 @@ class Wire:
                 rest = rest[self._send(rest) :]
             except BlockingIOError:
                 continue
+
+    def _send_paced(self, rest: memoryview) -> None:
+        """As _send_rest, for a peer that must take what is there at some rate. What counts is what its kernel took,
+        not what ours still holds: that may be megabytes.
+        """
+        pace = self.pace
+        if pace is None:
+            pace = self.pace = Pace(self.rate_min, self.write_timeout_s)
+        unsent = self._unsent()
+        while rest:
+            began_s = self.sweeper.awake_s
+            self.deadline_mono = self.sweeper.now_mono + min(self.write_timeout_s, pace.credit_s)
+            try:
+                self.wait_writable()
+                is_late = False
+            except TimedOut:
+                is_late = True
+            waited_s = self.sweeper.awake_s - began_s
+            if waited_s or is_late:
+                left = self._unsent()
+                pace.account(unsent - left, waited_s)
+                if is_late and (left >= unsent or pace.credit_s <= 0.0):
+                    raise TimedOut
+                unsent = left
+            try:
+                sent = self.sock.send(rest)
+            except BlockingIOError:
+                continue
+            unsent += sent
+            rest = rest[sent:]
+
+    def _unsent(self) -> int:
+        """Octets in our kernel that the peer's has not acknowledged."""
+        size: int = struct.unpack("i", fcntl.ioctl(self.sock.fileno(), termios.TIOCOUTQ, b"\0\0\0\0"))[0]
+        return size
 
     def wait_writable(self) -> None:
         """Block until the socket takes more, or a connect is decided. Raises TimedOut."""
@@ -168,6 +220,18 @@ class Wire:
     def expire(self) -> None:
         self.deadline_mono = math.inf
         self.interrupt(TimedOut())
+
+    def say_end(self) -> None:
+        """Tell the peer, where the protocol has a word for it, that all was sent. Never blocks, never raises."""
+
+    def end_writing(self) -> None:
+        """Send the end; what comes may still be read. Raises OSError."""
+        self.say_end()
+        self.sock.shutdown(_socket.SHUT_WR)
+
+    def abort(self) -> None:
+        """Let the coming close be a reset, so that nobody takes what was sent for complete."""
+        self.sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_LINGER, _RESET)
 
     def close(self) -> None:
         """Close now. Idempotent, never raises; whoever still waits here gets an OSError."""

@@ -62,6 +62,7 @@ def lookup(exchange: Exchange, route: Route, plan: CachePlan, cache: Cache) -> R
         or asked.plan is not plan
         or asked.principal is not exchange.principal
         or asked.scheme != exchange.scheme
+        or asked.told is not exchange.told
     ):
         asked = head.asked = _Asked(exchange, route, plan)
     facts = asked.facts
@@ -126,13 +127,14 @@ _SHOWN: Final = {result: result.upper().encode("ascii") for result in ("", "hit"
 class _Asked:
     """What a request is kept under, and all that this depends on besides its head. No key: it bypasses."""
 
-    __slots__ = ("bypass", "facts", "key", "plan", "principal", "scheme")
+    __slots__ = ("bypass", "facts", "key", "plan", "principal", "scheme", "told")
 
     def __init__(self, exchange: Exchange, route: Route, plan: CachePlan) -> None:
         head = exchange.head
         self.plan = plan  # of one version of the route, in which a head always has the same path
         self.principal = exchange.principal
         self.scheme = exchange.scheme
+        self.told = exchange.told
         self.facts = facts = _facts(head.section, plan, exchange.principal is None)
         reason = facts.bypass
         if head.method not in (b"GET", b"HEAD"):
@@ -247,6 +249,9 @@ def _key(exchange: Exchange, route: Route, plan: CachePlan, facts: _Facts) -> Ca
     query = head.query if plan.by_query else None
     named = head.section.index.get(b"host")
     host = named[0].lower() if named is not None else head.host
+    told = exchange.told
+    if told is not None and told.host is not None:
+        host = b"%b %b" % (host, told.host)
     principal = exchange.principal
     who = None if plan.shared else principal
     asked = (exchange.path, query, host, exchange.scheme, who, facts.values)

@@ -100,6 +100,7 @@ def request(
         or sent.principal is not exchange.principal
         or sent.client_ip != exchange.client_ip
         or sent.scheme != exchange.scheme
+        or sent.told is not exchange.told
     ):
         sent = head.sent = _Sent(exchange, tenant, route, target)
     if body is None:
@@ -122,13 +123,14 @@ class _Sent:
     """A head for an origin up to the request's id, and all that it was made of besides the client's head. Whether the
     answer may be kept follows from these."""
 
-    __slots__ = ("client_ip", "lines", "offer", "principal", "scheme", "takes_trailers", "target")
+    __slots__ = ("client_ip", "lines", "offer", "principal", "scheme", "takes_trailers", "target", "told")
 
     def __init__(self, exchange: Exchange, tenant: Tenant, route: Route, target: Target) -> None:
         self.target = target  # of one version of the tenant, in which a head always meets the same route
         self.principal = exchange.principal
         self.client_ip = exchange.client_ip
         self.scheme = exchange.scheme
+        self.told = exchange.told
         index = exchange.head.section.index
         self.offer = upgrade.offered(exchange.head) if b"upgrade" in index else b""
         self.takes_trailers = b"te" in index and _takes_trailers(exchange)
@@ -150,8 +152,11 @@ def _lines(
     asked_host = named[0] if named is not None else head.host
     consumed = NOTHING if route.forward_credential else exchange.consumed
     drop = _DROPS[consumed][exchange.cache_key is not None]  # to keep an answer, all of it is wanted
+    told = exchange.told
     extra = b"%b%b%b" % (
-        forwarded.lines(exchange.client_ip, exchange.scheme, asked_host, head.version),
+        forwarded.lines(exchange.client_ip, exchange.scheme, asked_host, head.version)
+        if told is None
+        else told.lines(exchange.scheme, asked_host, head.version),
         tenant.tenant_line,
         _principal_line(exchange),
     )

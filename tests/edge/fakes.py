@@ -19,6 +19,7 @@ from contracts.clerk import Expectation
 from contracts.snapshot import KeyRecord, OriginConfig, PolicyConfig, RouteConfig, Snapshot
 from edge.errors import GatewayError
 from edge.exchange import Exchange
+from edge.http.forwarded import Told
 from edge.http.messages import Body, FieldSection, Reply, RequestHead, ResponseHead
 from edge.phases import ratelimit
 from edge.pipeline import Pipeline
@@ -386,18 +387,28 @@ class Stage:
         body: bytes | Body | None = None,
         host: str = "demo.example.com",
         client_ip: str = "192.0.2.7",
+        told: Told | None = None,
     ) -> Answer:
         length = 0 if body is None else len(body) if isinstance(body, bytes) else body.length
         head = a_head(method, target, fields, host, length, chunked=length is None)
-        return self.take(head, body, client_ip)
+        return self.take(head, body, client_ip, told=told)
 
     def take(
-        self, head: RequestHead, body: bytes | Body | None = None, client_ip: str = "192.0.2.7", scheme: bytes = b"http"
+        self,
+        head: RequestHead,
+        body: bytes | Body | None = None,
+        client_ip: str = "192.0.2.7",
+        scheme: bytes = b"http",
+        told: Told | None = None,
     ) -> Answer:
         """Serve a head as the parser gives it; equal requests share one."""
-        return self.serve(
-            Exchange(head, body, client_ip, scheme, self.identifiers.request_id(), self.clock.wall(), self.clock.mono())
+        exchange = Exchange(
+            head, body, client_ip, scheme, self.identifiers.request_id(), self.clock.wall(), self.clock.mono()
         )
+        if told is not None:
+            exchange.told = told
+            exchange.client_ip, exchange.scheme = told.client_ip, told.scheme or scheme
+        return self.serve(exchange)
 
     def serve(self, exchange: Exchange) -> Answer:
         replies: list[tuple[Reply, bytes]] = []

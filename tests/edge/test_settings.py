@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from edge.settings import RedisAddress, SettingsError, load, parse_redis_url
+from contracts.addresses import parse_networks
+from edge.settings import Limits, ProxySettings, RedisAddress, SettingsError, TlsSettings, load, parse_redis_url
 
 PEPPERS = "2:" + "ab" * 32 + ",1:" + "cd" * 32
 ENVIRON = {
@@ -14,6 +15,9 @@ ENVIRON = {
     "CONSOLE_URL": "https://console.example.com/",
     "EDGE_BASE_DOMAIN": "Example.com",
 }
+
+
+DOOR = {"EDGE_TLS_CERTIFICATES": "/certificates", "EDGE_TRUSTED_PROXIES": "10.0.0.0/8"}
 
 
 def wrong(**changes):
@@ -102,11 +106,32 @@ def test_each_clerk_setting_may_be_given_instead():
         ("EDGE_HEARTBEAT_TIMEOUT_S", "1"),
         ("ALLOWED_PRIVATE_ORIGINS", "127.0.0.1/8"),
         ("SENTRY_DSN", "nowhere"),
+        ("EDGE_TLS_PORT", "https"),
+        ("EDGE_TLS_CERTIFICATES", None),
+        ("EDGE_TLS_DEFAULT", "../a"),
+        ("EDGE_TRUSTED_PROXIES", None),
+        ("EDGE_TRUSTED_PROXIES", "10.0.0.1/8"),
+        ("EDGE_PROXY_PROTOCOL", "yes"),
+        ("EDGE_TRUSTED_FORWARDED", "x-real-ip"),
+        ("EDGE_CONNECTIONS_MAX", "0"),
+        ("EDGE_CONNECTIONS_PER_CLIENT_MAX", "many"),
+        ("EDGE_REQUEST_LINE_BYTES_MAX", "65537"),
+        ("EDGE_HEAD_BYTES_MAX", "12"),
+        ("EDGE_HEAD_FIELDS_MAX", "7"),
+        ("EDGE_HEAD_TIMEOUT_S", "0"),
+        ("EDGE_IDLE_TIMEOUT_S", "-1"),
+        ("EDGE_HANDSHAKE_TIMEOUT_S", "1e3"),
+        ("EDGE_BODY_IDLE_TIMEOUT_S", "inf"),
+        ("EDGE_BODY_MIN_RATE", "-240"),
+        ("EDGE_UPSTREAM_IDLE_TIMEOUT_S", "50s"),
+        ("EDGE_UPSTREAM_PER_TARGET_MAX", "0"),
+        ("EDGE_UPSTREAM_IDLE_PER_TARGET_MAX", "x"),
+        ("EDGE_DRAIN_TIMEOUT_S", "3601"),
         ("VANTAGEEDGE_ENV", "staging"),
     ],
 )
 def test_a_wrong_value_is_one_line_that_begins_with_its_name(name, value):
-    lines = wrong(**{name: value})
+    lines = wrong(**({"EDGE_TLS_PORT": "8443", "EDGE_PROXY_PROTOCOL": "on"} | DOOR | {name: value}))
     assert len(lines) == 1
     assert lines[0].startswith(name)
 
@@ -158,3 +183,61 @@ def test_a_settings_file_fills_in_what_the_environment_leaves_out_in_production_
 
 def test_ipv6_may_be_bound():
     assert load(ENVIRON | {"EDGE_BIND": "::1"}).bind == "::1"
+
+
+def test_tls_and_proxies_are_off_unless_asked_for():
+    settings = load(ENVIRON)
+    assert settings.tls is None
+    assert settings.proxies == ProxySettings((), False, False)
+    settings = load(
+        ENVIRON
+        | DOOR
+        | {
+            "EDGE_TLS_PORT": "8443",
+            "EDGE_TLS_DEFAULT": "main",
+            "EDGE_PROXY_PROTOCOL": "on",
+            "EDGE_TRUSTED_FORWARDED": "forwarded",
+        }
+    )
+    assert settings.tls == TlsSettings(8443, Path("/certificates"), "main")
+    assert settings.proxies == ProxySettings(parse_networks("10.0.0.0/8"), True, True)
+
+
+@pytest.mark.parametrize("port", ["8000", "9100"])
+def test_no_two_listeners_share_a_port(port):
+    assert [line.split()[0] for line in wrong(EDGE_TLS_PORT=port, **DOOR)] == ["EDGE_TLS_PORT"]
+
+
+def test_every_limit_can_be_set_and_is_as_documented_when_it_is_not():
+    assert load(ENVIRON).limits == Limits()
+    limits = load(
+        ENVIRON
+        | {
+            "EDGE_REQUEST_LINE_BYTES_MAX": "4096", "EDGE_HEAD_BYTES_MAX": "16384", "EDGE_HEAD_FIELDS_MAX": "50",
+            "EDGE_HEAD_TIMEOUT_S": "2.5", "EDGE_IDLE_TIMEOUT_S": "30", "EDGE_HANDSHAKE_TIMEOUT_S": "3",
+            "EDGE_BODY_IDLE_TIMEOUT_S": "20", "EDGE_BODY_MIN_RATE": "0", "EDGE_CONNECTIONS_MAX": "5000",
+            "EDGE_CONNECTIONS_PER_CLIENT_MAX": "50", "EDGE_UPSTREAM_IDLE_PER_TARGET_MAX": "0",
+            "EDGE_UPSTREAM_PER_TARGET_MAX": "100", "EDGE_UPSTREAM_IDLE_TIMEOUT_S": "40",
+            "EDGE_TUNNEL_IDLE_TIMEOUT_S": "60", "EDGE_DRAIN_TIMEOUT_S": "5",
+        }
+    ).limits  # fmt: skip
+    assert limits == Limits(
+        request_line_bytes_max=4096, head_bytes_max=16384, fields_max=50, head_timeout_s=2.5, idle_timeout_s=30.0,
+        handshake_timeout_s=3.0, body_idle_timeout_s=20.0, body_rate_min=0, connections_max=5000,
+        connections_per_client_max=50, upstream_idle_per_target_max=0, upstream_per_target_max=100,
+        upstream_idle_timeout_s=40.0, tunnel_idle_timeout_s=60.0, drain_timeout_s=5.0,
+    )  # fmt: skip
+
+
+def test_a_request_line_is_part_of_its_head():
+    assert [line.split()[0] for line in wrong(EDGE_HEAD_BYTES_MAX="4096")] == ["EDGE_REQUEST_LINE_BYTES_MAX"]
+
+
+def test_the_example_names_each_limit_with_its_default():
+    example = Path(__file__).parents[2] / ".env.example"
+    written = dict(line.split("=", 1) for line in example.read_text().splitlines() if line.startswith("EDGE_"))
+    offered = {name: value for name, value in written.items() if value}
+    assert load(ENVIRON | {"EDGE_BASE_DOMAIN": "example.com"} | offered) == load(ENVIRON)
+    from edge import settings
+
+    assert {row[0] for table in (settings._LIMITS, settings._TIMES) for row in table.values()} <= set(written)

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import itertools
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -22,8 +23,10 @@ from contracts.snapshot import RouteConfig
 from edge.errors import ClientGone, GatewayError
 from edge.exchange import Exchange
 from edge.http import headers, upgrade, writer
+from edge.http.forwarded import TrustedHops
 from edge.http.messages import Reply
 from edge.net.address import Resolver
+from edge.net.certificates import Certificates
 from edge.net.listener import Listener
 from edge.net.sweeper import Sweeper
 from edge.net.upstream import UpstreamPool
@@ -118,6 +121,9 @@ class Gateway:
         idle_s: float = 5.0,
         allowed=LOOPBACK,
         sealing_keys=None,
+        certificates: Certificates | None = None,
+        hops: TrustedHops | None = None,
+        proxy_protocol: bool = False,
         **limits: Any,
     ) -> None:
         self.limits = dataclasses.replace(Limits(), drain_timeout_s=3.0, **limits)
@@ -128,6 +134,10 @@ class Gateway:
         self._sock = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.port = self._sock.getsockname()[1]
         self.more_socks: tuple[socket.socket, ...] = ()
+        self._certificates = certificates
+        self._tls_sock = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self.tls_port = self._tls_sock.getsockname()[1]
+        self._proxies = {"hops": hops, "proxy_protocol": proxy_protocol}
         self._up = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self.hub_errors: list[object] = []
@@ -141,6 +151,7 @@ class Gateway:
         self.call(self._stop.set)
         self._thread.join(10)
         self._sock.close()
+        self._tls_sock.close()
         assert not self._thread.is_alive()
         assert not self.hub_errors, self.hub_errors
 
@@ -153,9 +164,11 @@ class Gateway:
         alive.start(lambda: None)
         self.upstream = UpstreamPool(self.limits, self._allowed, Resolver(), sealing_keys=self._sealing_keys)
         self.pipeline = self._pipeline()
-        self.listener = Listener(self._sock, self.pipeline, self.limits, Clock(), Identifiers())  # type: ignore[arg-type]
+        self.listener = Listener(self._sock, self.pipeline, self.limits, Clock(), Identifiers(), **self._proxies)  # type: ignore[arg-type]
         for sock in self.more_socks:
             self.listener.accept_from(sock)
+        if self._certificates is not None:
+            self.listener.accept_from(self._tls_sock, self._certificates)
         self.listener.start()
         self.sweeper = Sweeper.of_this_hub()
         self._up.set()
@@ -177,6 +190,14 @@ class Gateway:
 
     def client(self, timeout_s: float = 5.0) -> Client:
         return Client(self.port, timeout_s)
+
+    def tls_client(self, trusted, name: str | None, timeout_s: float = 5.0, before: bytes = b"") -> Client:
+        """A client that asks for `name` and verifies against the certificate file `trusted`; `before`: sent ahead."""
+        client = Client(self.tls_port, timeout_s)
+        if before:
+            client.send(before)
+        client.secure(trusted, name)
+        return client
 
     def get(self, path: bytes = b"/", lines: bytes = b"", method: bytes = b"GET") -> Answer:
         with self.client() as client:
@@ -233,6 +254,16 @@ class Client:
 
     def __exit__(self, *_: object) -> None:
         self.sock.close()
+
+    def secure(self, trusted, name: str | None) -> None:
+        context = ssl.create_default_context(cafile=str(trusted))
+        context.check_hostname = name is not None
+        context.set_alpn_protocols(["h2", "http/1.1"])
+        try:
+            self.sock = context.wrap_socket(self.sock, server_hostname=name)
+        except BaseException:
+            self.sock.close()
+            raise
 
     def send(self, octets: bytes) -> None:
         self.sock.sendall(octets)

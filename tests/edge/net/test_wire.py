@@ -190,3 +190,13 @@ def test_a_loop_that_stood_still_lets_nobody_time_out_early(pair):
     reader = gevent.spawn(wire.recv)
     gevent.spawn_later(0.1, far.send, b"in time")
     assert reader.get(timeout=2) == b"in time"
+
+
+def test_time_in_which_the_loop_stood_still_is_no_waiting():
+    sweeper = Sweeper.of_this_hub()
+    gevent.sleep(0.3)
+    before_s, before_mono = sweeper.awake_s, sweeper.now_mono
+    time.sleep(1.5)  # the whole loop
+    gevent.sleep(0.6)
+    assert sweeper.now_mono - before_mono > 1.9
+    assert 0.4 < sweeper.awake_s - before_s < 1.1

@@ -11,6 +11,7 @@ from contracts.bounds import CACHE_OBJECT_BYTES_MAX
 from contracts.keyspace import url_digest
 from edge.errors import ClientGone
 from edge.exchange import Exchange
+from edge.http.forwarded import Told
 from edge.phases import cache
 from edge.snapshot import joined
 from tests.edge.fakes import NOW, OTHER_TENANT, Pieces, Stage, a_cache, a_head, a_response, a_route, a_snapshot
@@ -382,6 +383,15 @@ def test_a_host_the_origin_is_told_of_does_not_change_the_answer_of_another():
     stage.publish(a_snapshot(*[a_route("/posts/*", cache=a_cache())]), "demo.example.com:8000")
     stage.get("/posts/1", host="demo.example.com")
     assert stage.get("/posts/1", host="demo.example.com:8000")["X-Cache"] == "MISS"
+
+
+def test_a_host_that_a_trusted_hop_told_of_does_not_change_the_answer_of_another():
+    """X-Forwarded-Host reaches the origin; whoever can set it must not set what others get."""
+    stage = a_stage()
+    head = a_head("GET", "/posts/1")  # equal requests share one
+    said = [Told("192.0.2.9", None, host, ("10.0.0.1",)) for host in (None, b"evil.example", b"evil.example", None)]
+    answers = [stage.take(head, told=told) for told in (*said, None)]
+    assert [answer["X-Cache"] for answer in answers] == ["MISS", "MISS", "HIT", "HIT", "HIT"]
 
 
 def test_two_tenants_with_the_same_route_ids_paths_and_keys_never_cross():

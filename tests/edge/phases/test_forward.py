@@ -6,6 +6,7 @@ import pytest
 
 from edge.errors import GatewayError, Retry
 from edge.exchange import Exchange, Principal
+from edge.http.forwarded import Told
 from edge.phases.forward import principal_value
 from tests.edge.fakes import Pieces, Stage, a_cache, a_head, a_response, a_route, a_snapshot, an_origin
 
@@ -46,6 +47,10 @@ def _another_scheme(stage):
     return {"scheme": b"https"}
 
 
+def _another_hop_before_us(stage):
+    return {"told": Told("192.0.2.7", None, None, ("10.0.0.1",))}
+
+
 def _another_owner_of_the_key(stage):
     stage.knows_key("key-of-alice", id="key-2")
     return {}
@@ -57,7 +62,8 @@ def _another_version(stage):
 
 
 @pytest.mark.parametrize(
-    "what_changes", [_as_is, _another_client, _another_scheme, _another_owner_of_the_key, _another_version]
+    "what_changes",
+    [_as_is, _another_client, _another_scheme, _another_hop_before_us, _another_owner_of_the_key, _another_version],
 )
 def test_an_equal_request_is_told_as_if_it_were_the_first(what_changes):
     """Equal heads share what was composed for the one before; nothing of it may be another caller's or version's."""
@@ -80,6 +86,19 @@ def test_an_equal_request_to_the_next_target_names_that_target():
     for _ in range(2):
         stage.take(head)
     assert [sent(stage, index)[1][0] for index in range(2)] == ["Host: a.example", "Host: b.example"]
+
+
+def test_what_a_trusted_hop_said_is_passed_on_and_extended():
+    stage = Stage()
+    told = Told("192.0.2.9", b"https", b"shop.example", ("10.0.0.1",))
+    stage.get("/", ("X-Forwarded-For", "forged, 192.0.2.9"), ("X-Forwarded-Host", "forged"), told=told)
+    assert sent(stage)[1][1:5] == [
+        "X-Forwarded-For: 192.0.2.9, 10.0.0.1",
+        "X-Forwarded-Proto: https",
+        "X-Forwarded-Host: shop.example",
+        "Forwarded: for=192.0.2.9;proto=https;host=shop.example, for=10.0.0.1",
+    ]
+    assert "forged" not in stage.origin.heads[0]
 
 
 def test_a_client_cannot_speak_in_the_gateways_name():
