@@ -10,11 +10,11 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Iterator
 
+from edge.http import writer
 from edge.http.framing import ChunkedDecoder, FramingError, chunk, last_chunk
 from edge.http.headers import request_lines, response_lines, trailers
 from edge.http.messages import Reply, RequestHead, ResponseHead
 from edge.http.parser import SectionMemo
-from edge.http.writer import bodiless, framing_line, request_head, response_head
 from tests.edge.http.differences import Difference, of_request, of_response
 from tests.edge.http.readings import Reading, our_request, our_response, pieces
 
@@ -106,7 +106,8 @@ def _fields(lines: bytes) -> Iterator[tuple[bytes, bytes]]:
 def _passes_on_request(head: RequestHead, body: bytes, behind: bytes) -> None:
     target = head.path if head.query is None else head.path + b"?" + head.query
     lines = request_lines(head.section, _NOTHING)
-    raw = request_head(head.method, target, b"origin:80", lines, b"", None if head.chunked else len(body))
+    raw = writer.request_lines(head.method, target, b"origin:80", lines, b"")
+    raw += writer.request_framing(head.method, None if head.chunked else len(body)) + b"\r\n"
     raw += (chunk(body) if body else b"") + last_chunk(behind) if head.chunked else body
     sent = our_request(raw)
     assert (sent.verdict, sent.body, sent.left, sent.trailers) == ("accept", body, b"", behind), f"sent: {raw!r}"
@@ -129,9 +130,9 @@ def _passes_on_response(head: ResponseHead, body: bytes, method: bytes) -> None:
     if head.status < 200:
         return
     reply = Reply(head.status, head.reason, response_lines(head.section, _NOTHING), body, head.announced_length)
-    line, _, _ = framing_line(reply, method, 11)
-    raw = response_head(reply, line, b"", _DATE_LINE)
-    if not bodiless(method, head.status):
+    line, _, _ = writer.framing_line(reply, method, 11)
+    raw = writer.response_head(reply, line, b"", _DATE_LINE)
+    if method != b"HEAD" and head.status not in (204, 304):
         raw += body
     sent = our_response(raw, method)
     assert isinstance(sent.head, ResponseHead), f"sent: {raw!r}"
