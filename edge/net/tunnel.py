@@ -149,7 +149,7 @@ class _Flow:
             tunnel.exchange.bytes_out += len(octets)
         if not self._sink.offer(octets):
             self._hold()
-        elif frames is not None and self._farewell and frames.between:
+        elif frames is not None and self._farewell and frames.between:  # else who called us reads on
             self._go_on()
 
     def _hold(self) -> None:
