@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import ssl
 import threading
 import time
 
@@ -12,6 +13,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 from websockets.sync.server import Server, ServerConnection, serve
 
+from edge.net.certificates import Certificates
+from tests.edge.net import authority
 from tests.edge.net.gateway import Gateway, eventually
 
 
@@ -28,7 +31,7 @@ class Ends:
 
 
 @contextlib.contextmanager
-def ends(**options):
+def ends(certificates: Certificates | None = None, **options):
     made: list[Ends] = []
 
     def echo(socket: ServerConnection) -> None:
@@ -45,7 +48,7 @@ def ends(**options):
         port = server.socket.getsockname()[1]
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
-        with Gateway(f"http://127.0.0.1:{port}") as gateway:
+        with Gateway(f"http://127.0.0.1:{port}", certificates=certificates) as gateway:
             made.append(Ends(server, gateway))
             yield made[0]
         server.shutdown()
@@ -94,6 +97,23 @@ def test_the_origins_close_code_reaches_the_client():
         with pytest.raises(ConnectionClosed):
             client.recv()
         assert (client.close_code, client.close_reason) == (4001, "as you wish")
+
+
+def test_a_browser_over_tls_has_the_same_tunnel(tmp_path):
+    authority.put(tmp_path, "a", "a.example")
+    certificates = Certificates(tmp_path, "a")
+    certificates.check()
+    trusting = ssl.create_default_context(cafile=str(tmp_path / "a.crt"))
+    noise = random.Random(7).randbytes(4 * 1024 * 1024)
+    with ends(certificates, compression=None) as both:
+        address = ("127.0.0.1", both.gateway.tls_port)
+        with connect("wss://a.example/", address=address, ssl=trusting, max_size=None, proxy=None) as client:
+            for message in ("x", noise):
+                client.send(message)
+                assert client.recv() == message
+        assert client.close_code == 1000
+        eventually(lambda: both.closes == [1000])
+        eventually(lambda: both.gateway.listener.connections == both.gateway.upstream.connections == 0)
 
 
 def test_an_origin_may_refuse_with_a_status_of_its_own():
