@@ -106,6 +106,7 @@ def _defaults(folder: Path, ports: Mapping[str, int]) -> dict[str, str]:
         "CONSOLE_URL": console_url,
         "EDGE_BIND": "127.0.0.1",
         "EDGE_WORKERS": "2",
+        "EDGE_CONNECTIONS_PER_CLIENT_MAX": "10000",  # every client of the demo is this machine
         "EDGE_BASE_DOMAIN": "localhost",
         "EDGE_STATE_DIR": str(folder / "edge"),
         "EDGE_PUBLIC_URL_TEMPLATE": f"http://{{subdomain}}.localhost:{ports['EDGE_PORT']}",

@@ -57,7 +57,9 @@ class Limits:
     connections_max: int = 10_000
     connections_per_client_max: int = 1_000
     upstream_idle_per_target_max: int = 64
-    upstream_per_target_max: int = 512
+    upstream_per_target_max: int = 1_024
+    """A little more than a tenant may have in flight unless told otherwise: so its own bound is met first, and a
+    thousand tunnels, which hold a connection each, find room."""
     upstream_idle_timeout_s: float = 50.0
     drain_timeout_s: float = 25.0
 
