@@ -57,24 +57,30 @@ class SystemClock:
 
 
 class Uuid7:
-    """ports.Identifiers: RFC 9562 section 5.7; within a millisecond it counts up (section 6.2, method 2)."""
+    """ports.Identifiers: RFC 9562 section 5.7; within a millisecond it counts up (section 6.2, method 2), and starts
+    from new chance when it has counted too far."""
 
     def __init__(self) -> None:
         self._ms = 0
         self._prefix = b""
-        self._tail = 0
+        self._count = 0
 
     def request_id(self) -> bytes:
         ms = int(time.time() * 1000)
-        if ms != self._ms:
+        count = self._count = self._count + 1
+        if ms != self._ms or count > 0xFFF:
             self._ms = ms
             digits = b"%012x" % (ms & 0xFFFF_FFFF_FFFF)
-            chance = int.from_bytes(os.urandom(10), "big")
-            variant = 0x8000 | (chance >> 60) & 0x3FFF
-            self._prefix = b"%b-%b-7%03x-%04x-" % (digits[:8], digits[8:], chance & 0xFFF, variant)
-            self._tail = (chance >> 12) & 0x7FFF_FFFF_FFFF  # the top bit is room to count
-        self._tail += 1
-        return b"%b%012x" % (self._prefix, self._tail)
+            chance = int.from_bytes(os.urandom(14), "big")
+            variant = 0x8000 | (chance >> 48) & 0x3FFF
+            self._prefix = b"%b-%b-7%03x-%04x-%09x" % (
+                digits[:8], digits[8:], (chance >> 64) & 0xFFF, variant, (chance >> 12) & 0xF_FFFF_FFFF,
+            )  # fmt: skip
+            count = self._count = chance & 0x7FF  # the top bit is room to count
+        return self._prefix + _LAST_DIGITS[count]
+
+
+_LAST_DIGITS: Final = tuple(b"%03x" % number for number in range(0x1000))
 
 
 class Edge:

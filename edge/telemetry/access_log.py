@@ -27,6 +27,8 @@ from edge.telemetry.metrics import Cell
 
 _LOG: Final = logging.getLogger(__name__)
 BATCH_EVERY_S: Final = 0.025
+_BATCHES_A_WRITE: Final = 4
+"""Waking the thread that writes costs as much as encoding a hundred lines: not for every batch."""
 EXCHANGES_MAX: Final = 8_192
 LINES_MAX: Final = 65_536
 _MEMO_MAX: Final = 4_096
@@ -265,8 +267,9 @@ class AccessLog:
         threadpool = gevent.get_hub().threadpool
         pending: object = None
         while True:
-            gevent.sleep(BATCH_EVERY_S)
-            self.encode()
+            for _ in range(_BATCHES_A_WRITE):
+                gevent.sleep(BATCH_EVERY_S)
+                self.encode()
             if self._blobs and (pending is None or pending.ready()):  # type: ignore[attr-defined]
                 pending = threadpool.spawn(self._write)
 
