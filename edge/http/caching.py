@@ -44,7 +44,7 @@ def directives(section: FieldSection) -> Mapping[bytes, bytes]:
     if values is None:
         return NOTHING
     found: dict[bytes, bytes] = {}
-    for member in members(b",".join(values)):
+    for member in [member for value in values for member in members(value)]:  # no quotation mark hides another line
         match = _DIRECTIVE.fullmatch(member)
         if match is not None:
             found.setdefault(match[1].lower(), match[2] if match[2] is not None else match[3] or b"")

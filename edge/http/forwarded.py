@@ -20,7 +20,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from contracts.addresses import IPNetwork
-from edge.http.fields import members, token_or_quoted
+from edge.http.fields import token_or_quoted
 from edge.http.grammar import PARAMETER, split_authority
 from edge.http.messages import FieldSection
 
@@ -35,6 +35,9 @@ VIA_11: Final = b"Via: 1.1 " + PSEUDONYM + b"\r\n"
 TRUSTED_HOPS_MAX: Final = 32
 """So many trusted hops are followed; what they say beyond counts as malformed."""
 _ADDRESS_CHARS_MAX: Final = 64
+_HOST_CHARS_MAX: Final = 261
+"""A DNS name (RFC 1035 section 2.3.4: 255 octets) and a port. What a hop passes on unread may be a client's, and it is
+remembered."""
 _SCHEMES: Final = frozenset({b"http", b"https"})
 _PORT: Final = rb"(?::[0-9]{1,5})?"
 _V4_NODE: Final = re.compile(rb"([0-9.]++)" + _PORT)
@@ -132,7 +135,7 @@ def _told(chain: list[str], scheme: bytes, host: bytes) -> Told:
     return Told(
         chain[-1],
         scheme if scheme in _SCHEMES else None,
-        host if host and split_authority(host) is not None else None,
+        host if 0 < len(host) <= _HOST_CHARS_MAX and split_authority(host) is not None else None,
         tuple(reversed(chain[:-1])),
     )
 
@@ -216,7 +219,8 @@ def passed_through_us(section: FieldSection) -> bool:
     values = section.index.get(b"via")
     if values is None:
         return False
-    return any(_received_by(member) == PSEUDONYM for member in members(b",".join(values)))
+    # Split by every comma: a quotation mark that a client sent must not swallow what we wrote behind it.
+    return any(_received_by(member) == PSEUDONYM for member in b",".join(values).split(b","))
 
 
 def _received_by(member: bytes) -> bytes:

@@ -24,9 +24,9 @@ HOP_BY_HOP: Final = _FRAMING | {
     b"proxy-connection", b"te", b"trailer", b"upgrade",
 }  # fmt: skip
 # What is said anew on each hop: the target's host, 100-continue (where the client still waits), who came through whom.
-# And what would have a framework route by another path than the one we matched.
+# And what would have a framework route by another path than the one we matched, or CGI take it for HTTP_PROXY.
 _REWRITTEN: Final = frozenset({
-    b"expect", b"forwarded", b"host", b"x-original-url", b"x-real-ip", b"x-rewrite-url",
+    b"expect", b"forwarded", b"host", b"proxy", b"x-original-url", b"x-real-ip", b"x-rewrite-url",
 })  # fmt: skip
 # All of X-Forwarded-*: frameworks believe -Prefix, -Scheme, -Ssl and -User from whoever stands before them.
 _OWN_PREFIXES: Final = (b"x-vantage-", b"x-forwarded-")

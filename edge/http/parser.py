@@ -181,7 +181,7 @@ def parse_response_head(buffer: bytes, request_method: bytes, sections: SectionM
         _incomplete_response(buffer)
         return None
     raw = buffer[: end + 4]
-    key = raw if request_method != b"HEAD" else b"HEAD " + raw
+    key = raw if request_method != b"HEAD" else raw + b"HEAD"  # behind its end: no head that came looks like that
     heads = sections.heads
     head: ResponseHead | None = heads.young.get(key) or heads.get(key)
     if head is None:

@@ -22,6 +22,7 @@ EXPECT_LINE: Final = b"Expect: 100-continue\r\n"
 
 _STATUS_LINES: dict[tuple[int, bytes], bytes] = {}
 _STATUS_LINES_MAX: Final = 1024
+_REASON_BYTES_REMEMBERED_MAX: Final = 64
 
 
 def status_line(status: int, reason: bytes) -> bytes:
@@ -30,7 +31,7 @@ def status_line(status: int, reason: bytes) -> bytes:
     line = _STATUS_LINES.get(key)
     if line is None:
         line = b"HTTP/1.1 %d %b\r\n" % key
-        if len(_STATUS_LINES) < _STATUS_LINES_MAX:
+        if len(_STATUS_LINES) < _STATUS_LINES_MAX and len(reason) <= _REASON_BYTES_REMEMBERED_MAX:
             _STATUS_LINES[key] = line
     return line
 

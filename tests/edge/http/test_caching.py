@@ -44,6 +44,10 @@ def test_directives_are_read_with_names_lower_cased_and_the_first_of_each(value,
     assert directives(a_section([("Cache-Control", value)])) == expected
 
 
+def test_a_quotation_mark_without_end_hides_nothing_of_another_line():
+    assert why_not([("Cache-Control", 'max-age=60, x="'), ("Cache-Control", "private")]) == "private"
+
+
 def test_pragma_counts_only_without_cache_control():
     """Section 5.4: "no-cache" in Pragma is to be ignored when Cache-Control is also present."""
     assert request_directives(a_section([("Pragma", "no-cache")])) == {b"no-cache": b""}

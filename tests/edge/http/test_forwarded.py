@@ -37,7 +37,10 @@ def test_what_is_no_token_is_quoted():
         (b"Via: 1.0 a, HTTP/1.1 VantageEdge (x)\r\n", True),
         (b"Via: 1.1 a\r\nVia: 1.1 vantageedge\r\n", True),
         (b"Via: vantageedge\r\n", False),
-        (b'Via: 1.1 a ("1.1 vantageedge, 1.1 vantageedge")\r\n', False),
+        (b'Via: 1.1 a ("1.1 vantageedge 1.1 vantageedge")\r\n', False),
+        (b'Via: 1.1 a"\r\nVia: 1.1 vantageedge\r\n', True),
+        (b'Via: "\r\nVia: 1.1 vantageedge\r\n', True),
+        (b"Via: 1.1 a (\r\nVia: 1.1 vantageedge\r\n", True),
     ],
 )
 def test_a_request_that_passed_through_us_is_known_by_via(via, ours):
@@ -175,6 +178,8 @@ def test_what_trusted_hops_say_is_followed_so_far_and_no_further():
         (b"X-Forwarded-Proto: https, http\r\n", None, None),
         (b"X-Forwarded-Proto: https\r\nX-Forwarded-Proto: https\r\n", None, None),
         (b"X-Forwarded-Proto: wss\r\nX-Forwarded-Host: a b\r\n", None, None),
+        (b"X-Forwarded-Host: " + b"a" * 261 + b"\r\n", None, b"a" * 261),
+        (b"X-Forwarded-Host: " + b"a" * 262 + b"\r\n", None, None),
     ],
 )
 def test_scheme_and_host_are_what_the_trusted_hop_said_if_it_is_usable(lines, scheme, host):

@@ -55,6 +55,7 @@ def test_end_to_end_fields_pass_in_order_with_repeats_and_case():
         b"X-Forwarded-Scheme: http",
         b"X-Forwarded-Ssl: on",
         b"X-Forwarded-User: root",
+        b"Proxy: http://evil.example",
     ],
 )
 def test_these_request_fields_never_pass(line):

@@ -385,6 +385,15 @@ def test_a_response_is_framed_by_its_request_status_and_fields(raw, method, expe
         assert (head.content_length, head.chunked, head.keep_alive, head.announced_length) == expected
 
 
+def test_what_was_remembered_for_head_is_not_mistaken_for_bytes_that_look_like_it():
+    raw = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"
+    memo = SectionMemo()
+    parse_response_head(raw, b"HEAD", memo)
+    for lie in (b"HEAD " + raw, raw[:-4] + b"HEAD\r\n\r\n"):
+        with pytest.raises(GatewayError):
+            parse_response_head(lie, b"GET", memo)
+
+
 def test_what_was_remembered_for_head_is_not_used_for_get():
     memo = SectionMemo()
     raw = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"

@@ -32,6 +32,9 @@ def test_the_status_lines_remembered_are_bounded():
         assert writer.status_line(299, b"%d" % number) == b"HTTP/1.1 299 %d\r\n" % number
     assert len(writer._STATUS_LINES) <= 1024
     writer._STATUS_LINES.clear()
+    assert writer.status_line(200, b"a" * 65) == b"HTTP/1.1 200 " + b"a" * 65 + b"\r\n"
+    assert not writer._STATUS_LINES, "an origin may write 64 KiB there"
+    writer._STATUS_LINES.clear()
 
 
 @pytest.mark.parametrize(

@@ -174,13 +174,14 @@ def test_an_origin_is_held_to_the_same_rules_and_its_connection_is_not_used_agai
         assert client.answer().status == 404, "the client did nothing wrong: its connection stays"
 
 
-def test_an_origin_that_points_back_at_the_gateway_is_508():
-    """RFC 9110 section 7.6.3: Via is used "for ... avoiding request loops"."""
+@pytest.mark.parametrize("before", [b"", b'Via: 1.1 a"\r\n', b"Via: 1.1 a (\r\n", b'Via: "\r\n'])
+def test_an_origin_that_points_back_at_the_gateway_is_508(before):
+    """RFC 9110 section 7.6.3: Via is used "for ... avoiding request loops". Nothing a client writes there hides us."""
     with WholeGateway("http://127.0.0.1:9999") as gateway:
         url = f"http://127.0.0.1:{gateway.port}"
         gateway.stage.publish(a_snapshot(a_route(preserve_host=True), origins=[an_origin(url)]))
         with gateway.client() as client:
-            client.send(b"GET / HTTP/1.1\r\n" + HOST + b"\r\n")
+            client.send(b"GET / HTTP/1.1\r\n" + HOST + before + b"\r\n")
             answer = client.answer()
         assert (answer.status, b'"loop-detected"' in answer.body) == (508, True)
         eventually(lambda: len(gateway.records) == 2)
