@@ -112,7 +112,7 @@ class Origin:
 class CachePlan:
     """How a route's answers are kept. `scope` starts every key: tenant, route and epoch, length-prefixed."""
 
-    __slots__ = ("epoch", "keys", "names", "pattern", "scope", "shared", "stored_drop", "ttl_s")
+    __slots__ = ("epoch", "names", "pattern", "scope", "shared", "stored_drop", "ttl_s")
 
     def __init__(self, config: CacheConfig, scope: bytes, epoch: str, response_drop: frozenset[bytes]) -> None:
         self.ttl_s = config.ttl_s
@@ -122,8 +122,6 @@ class CachePlan:
         self.epoch = epoch
         self.scope = scope
         self.stored_drop = response_drop | _AGE
-        self.keys: dict[Any, Any] = {}
-        """Memory of phases.cache: key parts to the finished key; bounded there."""
 
     @property
     def by_query(self) -> bool:

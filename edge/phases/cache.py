@@ -15,6 +15,7 @@ Not here: what RFC 9111 says of a message (edge.http.caching), tiers and purging
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from contracts.bounds import CACHE_OBJECT_BYTES_MAX
@@ -26,8 +27,10 @@ from edge.http.messages import Body, FieldSection, Reply
 from edge.ports import Cache, CacheKey, StoredResponse, UpstreamResponse
 from edge.snapshot import CachePlan, Route, joined
 
-KEYS_MAX: Final = 512
-"""Finished keys a route remembers; beyond it the memory starts over."""
+KEYS_MAX: Final = 8_192
+"""Finished keys a worker remembers, of all tenants together."""
+_KEY_BYTES_REMEMBERED_MAX: Final = 512
+"""What a client wrote of a key (path, query, host, fields), to be remembered with it."""
 
 _MARKER: Final = 0
 """The status of an entry that is no answer but says by which fields answers vary (`lines`, comma-separated)."""
@@ -72,7 +75,7 @@ def lookup(exchange: Exchange, route: Route, plan: CachePlan, cache: Cache) -> R
         return None
     stored = None if facts.no_cache else cache.find(key)
     if stored is not None and stored.status == _MARKER:
-        stored = cache.find(_variant(exchange, plan, key, tuple(stored.lines.split(b","))))
+        stored = cache.find(_variant(exchange, key, tuple(stored.lines.split(b","))))
     if stored is None:
         _miss(exchange, facts, "request" if facts.no_cache else "uri-miss")
         return None
@@ -107,7 +110,7 @@ def store(exchange: Exchange, plan: CachePlan, response: UpstreamResponse, reply
     if names:
         marker = StoredResponse(_MARKER, b"", b",".join(names), b"", exchange.received_at, age_s, lifetime_s)
         cache.keep(key, marker)
-        key = _variant(exchange, plan, key, names)
+        key = _variant(exchange, key, names)
     lines = headers.response_lines(head.section, plan.stored_drop)
     keeping = _Keeping(cache, key, head.status, head.reason, lines, exchange.received_at, age_s, lifetime_s)
     if isinstance(response.body, bytes):
@@ -252,17 +255,22 @@ def _key(exchange: Exchange, route: Route, plan: CachePlan, facts: _Facts) -> Ca
     told = exchange.told
     if told is not None and told.host is not None:
         host = b"%b %b" % (host, told.host)
-    principal = exchange.principal
-    who = None if plan.shared else principal
-    asked = (exchange.path, query, host, exchange.scheme, who, facts.values)
-    key: CacheKey | None = plan.keys.get(asked)
-    if key is None:
-        if len(plan.keys) >= KEYS_MAX:
-            plan.keys.clear()
-        assert exchange.tenant is not None
-        digest = key_digest(plan.scope, exchange.path, query, host, exchange.scheme, _rights(who), facts.values)
-        key = plan.keys[asked] = CacheKey(exchange.tenant.id, route.id, digest, url_digest(exchange.path, query))
-    return key
+    who = None if plan.shared else exchange.principal
+    assert exchange.tenant is not None
+    written = len(exchange.path) + len(query or b"") + len(host) + len(facts.values)
+    made = _made if written <= _KEY_BYTES_REMEMBERED_MAX else _made.__wrapped__
+    return made(
+        exchange.tenant.id, route.id, plan.scope, exchange.path, query, host, exchange.scheme, who, facts.values
+    )
+
+
+@lru_cache(maxsize=KEYS_MAX)
+def _made(
+    tenant_id: str, route_id: str, scope: bytes, path: bytes, query: bytes | None, host: bytes, scheme: bytes,
+    who: Principal | None, values: bytes,
+) -> CacheKey:  # fmt: skip
+    digest = key_digest(scope, path, query, host, scheme, _rights(who), values)
+    return CacheKey(tenant_id, route_id, digest, url_digest(path, query))
 
 
 def _rights(who: Principal | None) -> bytes:
@@ -273,21 +281,15 @@ def _rights(who: Principal | None) -> bytes:
     return joined(*(word.encode("utf-8", "surrogatepass") for word in words))
 
 
-def _variant(exchange: Exchange, plan: CachePlan, key: CacheKey, names: tuple[bytes, ...]) -> CacheKey:
+def _variant(exchange: Exchange, key: CacheKey, names: tuple[bytes, ...]) -> CacheKey:
     section = exchange.head.section
     memory = ("variant", names)
     values: bytes | None = section.derived.get(memory)
     if values is None:
         values = joined(*(joined(name, *caching.variant_value(section, name)) for name in names))
         section.derived[memory] = values
-    parts = (key.digest, values)
-    variant: CacheKey | None = plan.keys.get(parts)
-    if variant is None:
-        if len(plan.keys) >= KEYS_MAX:
-            plan.keys.clear()
-        digest = hashlib.sha256(joined(key.digest.encode("ascii"), values)).hexdigest()
-        variant = plan.keys[parts] = CacheKey(key.tenant_id, key.route_id, digest, key.url_digest)
-    return variant
+    digest = hashlib.sha256(joined(key.digest.encode("ascii"), values)).hexdigest()
+    return CacheKey(key.tenant_id, key.route_id, digest, key.url_digest)
 
 
 def key_digest(
@@ -299,11 +301,14 @@ def key_digest(
 
 
 def _facts(section: FieldSection, plan: CachePlan, anonymous: bool) -> _Facts:
-    """Depends on the section and few words of the plan: remembered in the section under those."""
-    memory = ("cache", plan.names, plan.shared, anonymous)
-    facts: _Facts | None = section.derived.get(memory)
-    if facts is None:
-        facts = section.derived[memory] = _read_facts(section, plan, anonymous)
+    """Depends on the section and few words of the plan: remembered in the section for the last such words."""
+    words = (plan.names, plan.shared, anonymous)
+    kept = section.derived.get("cache")
+    if kept is not None and kept[0] == words:
+        remembered: _Facts = kept[1]
+        return remembered
+    facts = _read_facts(section, plan, anonymous)
+    section.derived["cache"] = (words, facts)
     return facts
 
 
@@ -332,6 +337,8 @@ def _unkeyed(section: FieldSection, plan: CachePlan, anonymous: bool) -> str | N
         return "precondition"
     if any(name in index and name not in plan.names for name in _OVERRIDES):
         return "override"
+    if b"connection" in index and not headers.nominated(section).isdisjoint(caching.NEGOTIATED.union(plan.names)):
+        return "nominated"  # the key would hold what the origin does not see
     if plan.shared:
         return None
     if b"cookie" in index and b"cookie" not in plan.names:
