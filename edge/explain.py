@@ -85,6 +85,7 @@ def _head(request: Described) -> RequestHead:
     fields = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in request.fields]
     host = (request.host or "tenant.example").encode("latin-1")
     index: dict[bytes, tuple[bytes, ...]] = {}
+    fields = [field for field in fields if b"_" not in field[0]]  # as the parser: nobody sees them
     for name, value in (pairs := ((b"Host", host), *fields)):
         index[name.lower()] = (*index.get(name.lower(), ()), value)
     section = FieldSection(b"".join([b"%b: %b\r\n" % pair for pair in pairs]), pairs, index)
@@ -231,6 +232,8 @@ def _matching(tenant: Tenant, exchange: Exchange) -> Sequence[Step]:
     """Every route whose pattern fits the path, in the order in which they win, and why each did not."""
     if not exchange.path:
         return ()
+    if exchange.head.path == b"*":
+        return (Step("match", "not asked", {"because": "the request is for the server, not for a resource"}),)
     steps = []
     method = exchange.head.method
     for route in tenant.resolve(exchange.head.path).routes:
@@ -257,6 +260,10 @@ def _decisions(exchange: Exchange) -> Sequence[Step]:
 
 def _ending(exchange: Exchange) -> Sequence[Step]:
     steps = []
+    method = exchange.head.method
+    if method == b"OPTIONS" and exchange.error is None and not exchange.attempts:
+        assert exchange.reply is not None
+        steps.append(Step("options", "answered here", {"says": exchange.reply.lines.decode("latin-1").strip()}))
     if exchange.cache_result is not None:
         facts: dict[str, Fact] = {"status": cache.lines(exchange).decode("latin-1").strip()}
         steps.append(Step("cache", exchange.cache_result, facts))

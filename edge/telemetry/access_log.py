@@ -4,13 +4,15 @@ In:    finished exchanges, refusals (from the recorder).
 Out:   lines with OpenTelemetry's names on standard output or in a file.
 Laws:  1. A request never waits for the log: when the writer falls behind, the oldest lines go and are counted. 2. No
        credential, no header value but User-Agent, and of a query no value whose name sounds secret. 3. Free text is
-       encoded by orjson; what is spliced in raw is a number or made by ourselves. 4. An exchange is held for one
-       batch only, so that its body is not.
+       encoded as JSON in ASCII, so that nobody who reads lines and no terminal takes it for more; what is spliced in
+       raw is a number or made by ourselves. 4. An exchange is held for one batch only, so that its body is not. 5. What
+       waits is bounded by lines and by octets.
 Not here: counting (metrics).
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import time
@@ -31,10 +33,11 @@ _BATCHES_A_WRITE: Final = 4
 """Waking the thread that writes costs as much as encoding a hundred lines: not for every batch."""
 EXCHANGES_MAX: Final = 8_192
 LINES_MAX: Final = 65_536
+BYTES_MAX: Final = 64 * 1024 * 1024
 _MEMO_MAX: Final = 4_096
 _SECRET_WORDS: Final = (
-    b"token", b"secret", b"password", b"passwd", b"pwd", b"key", b"auth", b"session", b"sig", b"code", b"credential",
-    b"jwt", b"otp", b"pin",
+    b"token", b"secret", b"pass", b"pwd", b"key", b"auth", b"session", b"sig", b"code", b"credential", b"jwt", b"otp",
+    b"pin", b"bearer", b"assertion", b"saml", b"ticket", b"cookie",
 )  # fmt: skip
 _REDACTED: Final = b"REDACTED"
 _ALLOWED: Final = b',"rate_limit.result":"allowed"'
@@ -48,6 +51,11 @@ def upstream_end_mono(exchange: Exchange) -> float:
     return exchange.upstream_last_mono or exchange.upstream_first_mono or exchange.finished_mono
 
 
+def _json(text: str) -> bytes:
+    """JSON in ASCII. Beyond it there are ends of lines (U+0085, U+2028) and controls of terminals (U+009B)."""
+    return orjson.dumps(text) if text.isascii() else json.dumps(text).encode("ascii")
+
+
 class JsonTexts:
     """Free text to JSON, remembering what repeats (paths, user agents)."""
 
@@ -59,7 +67,7 @@ class JsonTexts:
     def of(self, text: bytes) -> bytes:
         found = self._memo.get(text)
         if found is None:
-            found = orjson.dumps(text.decode("utf-8", "replace"))
+            found = _json(text.decode("utf-8", "replace"))
             if len(text) <= 256:
                 if len(self._memo) >= _MEMO_MAX:
                     self._memo.clear()
@@ -69,19 +77,26 @@ class JsonTexts:
 
 def redacted(query: bytes) -> bytes:
     """Give the query with the values of secret-sounding names replaced; names are compared unescaped."""
-    parts = []
-    for part in query.split(b"&"):
+    return b"&".join([_redacted_pair(pair) for pair in query.split(b"&")])
+
+
+def _redacted_pair(pair: bytes) -> bytes:
+    """Some servers end a pair at ";" too: a secret is looked for behind each, and taken to reach to the end."""
+    at = 0
+    for part in pair.split(b";"):
         name, equals, _ = part.partition(b"=")
-        plain = unquote_to_bytes(name).lower()
-        secret = equals and any(word in plain for word in _SECRET_WORDS)
-        parts.append(name + b"=" + _REDACTED if secret else part)
-    return b"&".join(parts)
+        if equals:
+            plain = unquote_to_bytes(name).lower()
+            if any(word in plain for word in _SECRET_WORDS):
+                return pair[:at] + name + b"=" + _REDACTED
+        at += len(part) + 1
+    return pair
 
 
 def fragment(tenant_id: str, subdomain: str, route_id: str, pattern: str) -> bytes:
     """Give the part of a line that depends on the tenant and the route alone."""
     parts = {"tenant.id": tenant_id, "tenant.subdomain": subdomain, "route.id": route_id, "http.route": pattern}
-    return orjson.dumps({name: value for name, value in parts.items() if value})[1:-1]
+    return b",".join([b'"%b":%b' % (name.encode(), _json(value)) for name, value in parts.items() if value])
 
 
 NOWHERE: Final = b'"tenant.id":null'
@@ -210,10 +225,8 @@ class Encoder:
 
 
 def _error(error: GatewayError) -> bytes:
-    members = {"error.type": error.problem.slug, "error.at_fault": error.problem.at_fault}
-    if error.internal:
-        members["error.message"] = error.internal
-    return b"," + orjson.dumps(members)[1:-1]
+    line = b',"error.type":"%b","error.at_fault":"%b"' % (error.problem.slug.encode(), error.problem.at_fault.encode())
+    return b'%b,"error.message":%b' % (line, _json(error.internal)) if error.internal else line
 
 
 class AccessLog:
@@ -228,6 +241,7 @@ class AccessLog:
         self.refusals: list[_Refusal] = []
         self._blobs: deque[tuple[int, bytes]] = deque()
         self._lines_waiting = 0
+        self._bytes_waiting = 0
         self._writer: gevent.Greenlet[[], None] | None = None
         self.dropped_total = 0
 
@@ -256,12 +270,18 @@ class AccessLog:
         encode = self._encoder.exchange
         lines = [encode(cell, exchange, status) for cell, exchange, status in exchanges]
         lines += [self._encoder.refusal(refusal) for refusal in refusals]
-        self._blobs.append((len(lines), b"".join(lines)))
+        blob = b"".join(lines)
+        self._blobs.append((len(lines), blob))
         self._lines_waiting += len(lines)
-        while self._lines_waiting > LINES_MAX and len(self._blobs) > 1:
-            count, _ = self._blobs.popleft()
-            self._lines_waiting -= count
-            self.dropped_total += count
+        self._bytes_waiting += len(blob)
+        while (self._lines_waiting > LINES_MAX or self._bytes_waiting > BYTES_MAX) and len(self._blobs) > 1:
+            self.dropped_total += self._take()[0]
+
+    def _take(self) -> tuple[int, bytes]:
+        count, blob = self._blobs.popleft()
+        self._lines_waiting -= count
+        self._bytes_waiting -= len(blob)
+        return count, blob
 
     def _write_forever(self) -> None:
         threadpool = gevent.get_hub().threadpool
@@ -269,15 +289,17 @@ class AccessLog:
         while True:
             for _ in range(_BATCHES_A_WRITE):
                 gevent.sleep(BATCH_EVERY_S)
-                self.encode()
+                try:
+                    self.encode()
+                except Exception:  # a line that cannot be written must not be the last one
+                    _LOG.exception("a batch of the access log is lost")
             if self._blobs and (pending is None or pending.ready()):  # type: ignore[attr-defined]
                 pending = threadpool.spawn(self._write)
 
     def _write(self) -> None:
         """Write all that waits; runs in a thread, because a pipe or a disk may make it wait."""
         while self._blobs:
-            count, blob = self._blobs.popleft()
-            self._lines_waiting -= count
+            count, blob = self._take()
             view = memoryview(blob)
             try:
                 while view:

@@ -99,11 +99,11 @@ class Meter:
         self.capped = 0
 
     def cell(self, tenant: str, route: str, fragment: bytes) -> Cell:
-        """Give a route's cell, the one of `other` when there are too many; the log fragment is always the new one."""
+        """Give a route's cell, the one of `other` when there are too many. The log fragment is always the one given:
+        lines of another version, or of who had this subdomain before, keep theirs."""
         kept = self.cells.get((tenant, route))
         if kept is not None:
-            kept.fragment = fragment
-            return kept
+            return kept if kept.fragment == fragment else _Sharing(kept, fragment)
         if len(self.cells) >= CELLS_MAX:
             self.capped += 1
             other = self.cells.get(("other", "other"))

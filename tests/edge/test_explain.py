@@ -82,6 +82,24 @@ def test_a_body_is_judged_by_its_length_alone():
     assert explain(SNAPSHOT, Described("POST", "/x", body_bytes=11)).problem == "body-too-large"
 
 
+def test_what_the_gateway_says_to_options_itself_is_shown_as_such():
+    told = explain(SNAPSHOT, Described("OPTIONS", "*"))
+    assert (told.status, steps(told)) == (
+        204, [("identify", "found"), ("match", "not asked"), ("options", "answered here")],
+    )  # fmt: skip
+    told = explain(SNAPSHOT, Described("OPTIONS", "/k/1", (("Max-Forwards", "0"), ("X-API-Key", DEMO_KEY))), IDENTITIES)
+    assert (told.status, steps(told)[-2:]) == (204, [("admit", "counted"), ("options", "answered here")])
+    assert told.steps[-1].facts == {"says": "Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"}
+    told = explain(SNAPSHOT, Described("OPTIONS", "/x"))
+    assert steps(told)[-1] == ("send", "would be sent")
+
+
+def test_fields_that_the_parser_lets_nobody_see_are_not_shown_as_sent():
+    told = explain(SNAPSHOT, Described("GET", "/x", (("X_Api_Key", "k"), ("X-Other", "o"))))
+    head = told.steps[-1].facts["head"]
+    assert ("X-Other: o" in head, "X_Api_Key: k" in head) == (True, False)
+
+
 def test_a_suspended_tenant_says_so():
     told = explain(a_snapshot(a_route("/x"), status="suspended"), Described("GET", "/x"))
     assert steps(told) == [("identify", "suspended"), ("answer", "tenant-suspended")]

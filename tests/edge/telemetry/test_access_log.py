@@ -6,6 +6,8 @@ import stat
 
 import gevent
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from edge.errors import GatewayError
 from edge.exchange import Principal
@@ -13,7 +15,7 @@ from edge.ports import Verdict
 from edge.snapshot import compile_snapshot
 from edge.telemetry import access_log
 from edge.telemetry.access_log import AccessLog, redacted
-from edge.telemetry.metrics import Meter
+from edge.telemetry.metrics import Cell, Meter
 from edge.telemetry.recorder import Recorder
 from tests.edge.publishing import DEMO, bucket, route, snapshot_of
 
@@ -119,6 +121,53 @@ def test_whatever_a_client_sends_a_line_is_json(recorder, log, path, make_exchan
     assert written[1]["tenant.id"] is None
 
 
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    st.tuples(*[st.binary(max_size=12)] * 5),
+    st.tuples(*[st.text(st.characters(), max_size=6)] * 3),
+    st.binary(min_size=1, max_size=3),
+)
+def test_a_line_is_one_line_of_json_in_ascii_for_any_bytes(make_exchange, octets, texts, repeated):
+    """There are ends of lines and controls of terminals beyond ASCII (U+2028, U+0085, U+009B), and texts that are no
+    Unicode. The second time is the remembered one."""
+    path, query, host, method, agent = octets
+    subject, internal, pattern = texts
+    encoder = access_log.Encoder()
+    exchange = make_exchange(path, query, host=host, method=method, fields=[(b"user-agent", agent + repeated * 200)])
+    exchange.principal = Principal("user", subject)
+    exchange.error = GatewayError("origin-unreachable", "The origin is away.", internal=internal)
+    cell = Cell("demo", "route-1", access_log.fragment(DEMO, "demo", "route-1", pattern))
+    first, again = (encoder.exchange(cell, exchange, 502) for _ in range(2))
+    assert first == again
+    assert first.isascii()
+    assert first.splitlines(keepends=True) == [first]
+    line = json.loads(first)
+    assert line["user_agent.original"] == (agent + repeated * 200).decode("utf-8", "replace")
+    assert line.get("error.message", "") == internal
+    assert line.get("http.route", "") == pattern
+
+
+def test_a_line_that_cannot_be_written_is_not_the_last_one(recorder, log, path, make_exchange, caplog):
+    log.start()
+    log.exchanges.append((None, None, 200))
+    gevent.sleep(0.1)
+    recorder.record(make_exchange())
+    gevent.sleep(0.1)
+    assert "a batch of the access log is lost" in caplog.text
+    assert len(lines(log, path)) == 1
+
+
+def test_what_waits_is_bounded_by_octets_too(recorder, log, path, make_exchange, monkeypatch):
+    """Lines are as long as clients make their fields: 30 KiB each, where somebody wants to fill memory."""
+    monkeypatch.setattr(access_log, "BYTES_MAX", 100_000)
+    for number in range(10):
+        recorder.record(make_exchange(fields=[(b"user-agent", b"%d" % number * 30_000)]))
+        log.encode()
+    assert log.dropped_total == 7
+    assert [line["user_agent.original"][0] for line in lines(log, path)] == ["7", "8", "9"]
+    assert log._bytes_waiting == 0
+
+
 def test_no_credential_is_written(recorder, log, path, make_exchange):
     fields = [(b"authorization", b"Bearer s3cr3t"), (b"x-api-key", b"s3cr3t"), (b"cookie", b"__session=s3cr3t")]
     recorder.record(make_exchange(query=b"page=2&api_key=s3cr3t&%74oken=s3cr3t&X-Amz-Signature=s3cr3t", fields=fields))
@@ -128,8 +177,14 @@ def test_no_credential_is_written(recorder, log, path, make_exchange):
 
 
 @pytest.mark.parametrize(
-    ("query", "shown"), [(b"", b""), (b"a&b=1", b"a&b=1"), (b"PASSWORD=x=y", b"PASSWORD=REDACTED")]
-)
+    ("query", "shown"),
+    [
+        (b"", b""), (b"a&b=1", b"a&b=1"), (b"PASSWORD=x=y", b"PASSWORD=REDACTED"), (b"pass=x", b"pass=REDACTED"),
+        (b"a=1;b=2;c", b"a=1;b=2;c"), (b"a=1;token=x&b=2", b"a=1;token=REDACTED&b=2"),
+        (b"token=x;y;z=1&b=2", b"token=REDACTED&b=2"), (b"SAMLResponse=x&client_assertion=y",
+        b"SAMLResponse=REDACTED&client_assertion=REDACTED"),
+    ],
+)  # fmt: skip
 def test_only_values_of_secret_names_are_redacted(query, shown):
     assert redacted(query) == shown
 

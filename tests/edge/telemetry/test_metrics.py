@@ -59,6 +59,18 @@ def test_workers_add_up_and_gauges_are_merged_as_they_mean():
     assert dead.summed == {}
 
 
+def test_who_gets_a_subdomain_later_counts_on_and_leaves_the_lines_of_who_had_it_alone():
+    meter = Meter()
+    before = meter.cell("demo", "none", b"tenant 1")
+    after = meter.cell("demo", "none", b"tenant 2")
+    assert (before.fragment, after.fragment) == (b"tenant 1", b"tenant 2")
+    assert meter.cell("demo", "none", b"tenant 1") is before
+    before.requests[b"GET", 200] = after.requests.get((b"GET", 200), 0) + 1
+    after.requests[b"GET", 200] += 1
+    series = dump_meter(meter, no_pause).counters["requests_total"]
+    assert series == {'tenant="demo",route="none",method="GET",status="200"': 2}
+
+
 def test_too_many_routes_are_counted_together_and_that_is_said(monkeypatch):
     monkeypatch.setattr(metrics, "CELLS_MAX", 2)
     meter = Meter()
