@@ -32,6 +32,7 @@ class Pipeline:
         self._authenticator = auth.Authenticator(ports.keys, ports.sessions)
         self._balancer = balance.Balancer(ports.health)
         self._bulkhead = tenant.Bulkhead()
+        self._paths = route.Paths()
 
     def serve(self, exchange: Exchange, write: Write) -> None:
         """Answer one request by one call of `write`, which returns when the last byte is out.
@@ -75,7 +76,7 @@ class Pipeline:
         method = exchange.head.method
         if method == b"OPTIONS" and exchange.head.path == b"*":
             return options.of_the_server(exchange)
-        chosen = route.match(exchange, owner)
+        chosen = route.match(exchange, owner, self._paths)
         if chosen.auth_mode != "public":
             principal = self._authenticator.authenticate(exchange, owner, chosen)
             auth.authorise(principal, method, owner, chosen)

@@ -4,7 +4,8 @@ In:    contracts.snapshot.Snapshot, already validated by the control plane.
 Out:   Tenant with its routes, origins and targets; `Tenant.resolve` finds the routes of a path.
 Laws:  1. Nothing changes after compiling, except memories of pure functions (`paths`, `admission`) and the `meter`
        slots, which telemetry owns. 2. Finding a route costs the same at 10 routes and at 1,000: a trie over path
-       segments, then one bounded memory of raw paths. 3. A snapshot that does not compile raises SnapshotError.
+       segments, then one memory of raw paths (phases.route bounds it). 3. A snapshot that does not compile raises
+       SnapshotError.
 Not here: what a request may do with a route (phases), loading and swapping (edge.store.config_feed).
 """
 
@@ -29,10 +30,6 @@ from contracts.snapshot import (
     TargetConfig,
     client_key_place,
 )
-
-PATHS_MAX: Final = 2_048
-"""Raw paths a tenant's version remembers; beyond it the memory starts over."""
-PATH_BYTES_REMEMBERED_MAX: Final = 512
 
 METHODS: Final = tuple(method.encode("ascii") for method in bounds.METHODS)
 _METHODS: Final = frozenset(METHODS)
@@ -239,8 +236,22 @@ class _Node:
 class Tenant:
     """One version of one tenant's configuration."""
 
-    __slots__ = ("challenge", "config", "id", "in_flight_max", "meter", "origins", "paths", "routes", "subdomain",
-                 "suspended", "tenant_line", "trie", "version")  # fmt: skip
+    __slots__ = (
+        "__weakref__",
+        "challenge",
+        "config",
+        "id",
+        "in_flight_max",
+        "meter",
+        "origins",
+        "paths",
+        "routes",
+        "subdomain",
+        "suspended",
+        "tenant_line",
+        "trie",
+        "version",
+    )  # fmt: skip
 
     def __init__(self, snapshot: Snapshot, origins: dict[str, Origin], routes: tuple[Route, ...]) -> None:
         self.config = snapshot.tenant
@@ -258,23 +269,19 @@ class Tenant:
         for route in routes:
             _plant(self.trie, route)
         self.paths: dict[bytes, Resolved] = {}
-        """Raw path to what it resolves to; bounded by PATHS_MAX."""
+        """Memory of phases.route: raw path to what it resolves to; bounded there."""
         self.meter: Any = None
         """Owned by edge.telemetry."""
 
     def resolve(self, raw_path: bytes) -> Resolved:
-        """Normalise a path and find its routes; only paths that have some are remembered. Raises patterns.PathError.
+        """Normalise a path and find its routes. Raises patterns.PathError.
 
-        Complexity: nodes of the trie that fit, whatever the number of routes; one look-up for a path seen before.
+        Complexity: nodes of the trie that fit, whatever the number of routes; one look-up for a remembered path.
         """
         found = self.paths.get(raw_path)
         if found is None:
             path = normalise_path(raw_path)
             found = Resolved(path, _search(self.trie, path[1:].split(b"/")))
-            if found.routes and len(raw_path) <= PATH_BYTES_REMEMBERED_MAX:
-                if len(self.paths) >= PATHS_MAX:
-                    self.paths.clear()
-                self.paths[raw_path] = found
         return found
 
     def __repr__(self) -> str:

@@ -5,23 +5,62 @@ Out:   exchange.path (normalised), exchange.match, exchange.route; GatewayError 
        method-not-allowed.
 Laws:  1. One normalised path is matched, limited, cached and forwarded. 2. A path that some route knows, but not with
        this method, is 405 with Allow; a path that no route knows is 404. 3. HEAD is allowed wherever GET is.
+       4. Paths are remembered by the tenant's version and go with it; how many is bounded for all of a worker.
 Not here: the matcher (edge.snapshot), its grammar and precedence (contracts.patterns).
 """
 
 from __future__ import annotations
+
+from typing import Final
+from weakref import WeakSet
 
 from contracts.patterns import PathError
 from edge.errors import GatewayError, Source
 from edge.exchange import Exchange
 from edge.snapshot import Resolved, Route, Tenant
 
+PATHS_MAX: Final = 2_048
+"""Raw paths a tenant's version remembers; beyond it the memory starts over."""
+ALL_PATHS_MAX: Final = 65_536
+"""Of all tenants together: a bound for each would be none with 10,000 tenants."""
+_PATH_BYTES_REMEMBERED_MAX: Final = 512
 
-def match(exchange: Exchange, tenant: Tenant) -> Route:
+
+class Paths:
+    """What a worker remembers of paths: which tenants have some, and how many at most."""
+
+    __slots__ = ("_count", "_tenants")
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._tenants: WeakSet[Tenant] = WeakSet()
+
+    def resolve(self, tenant: Tenant, raw_path: bytes) -> Resolved:
+        """Find a path's routes and remember it if it has some. Raises patterns.PathError."""
+        found = tenant.resolve(raw_path)
+        if found.routes and len(raw_path) <= _PATH_BYTES_REMEMBERED_MAX:
+            if self._count >= ALL_PATHS_MAX:
+                self._start_over()
+            if len(tenant.paths) >= PATHS_MAX:
+                tenant.paths.clear()
+            self._tenants.add(tenant)
+            self._count += 1
+            tenant.paths[raw_path] = found
+        return found
+
+    def _start_over(self) -> None:
+        for tenant in tuple(self._tenants):
+            tenant.paths.clear()
+        self._tenants.clear()
+        self._count = 0
+
+
+def match(exchange: Exchange, tenant: Tenant, paths: Paths) -> Route:
     """Raises GatewayError. Complexity: two look-ups for a path and method seen before."""
     head = exchange.head
     found = tenant.paths.get(head.path)
     if found is None:
-        found = _resolve(tenant, head.path)
+        found = _resolve(tenant, head.path, paths)
     exchange.path = found.path
     chosen = found.by_method.get(head.method) or found.choose(head.method)
     if chosen is None:
@@ -31,9 +70,9 @@ def match(exchange: Exchange, tenant: Tenant) -> Route:
     return route
 
 
-def _resolve(tenant: Tenant, raw_path: bytes) -> Resolved:
+def _resolve(tenant: Tenant, raw_path: bytes, paths: Paths) -> Resolved:
     try:
-        return tenant.resolve(raw_path)
+        return paths.resolve(tenant, raw_path)
     except PathError as error:
         detail = str(error)
         raise GatewayError("path-invalid", f"{detail[0].upper()}{detail[1:]}.", source=Source.DOWNSTREAM) from None

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -76,7 +77,7 @@ MORE = (
     b"X_API_Key: key-of-alice\r\n", b"X-Vantage-Principal: me\r\n", b"Via: 1.1 vantageedge\r\n",
 )  # fmt: skip
 SCENES = (
-    (b"GET /a", b""), (b"GET /p/1", b""), (b"GET /k/1", ALICE), (b"GET /k/1", ALICE),
+    (b"GET /a", b""), (b"GET /p/1", b""), (b"GET /k/1", ALICE), (b"GET /a", ALICE),
     (b"GET /me", b"Authorization: Bearer %b\r\n" % TOKENS[0]),
 )  # fmt: skip
 PEERS = ("192.0.2.7", "192.0.2.8", "10.0.0.1", "10.0.0.2", "10.0.0.1", "10.0.0.2", "2001:db8::7")
@@ -277,12 +278,52 @@ class World:
         return seen, list(self.sent), logged
 
 
-@settings(max_examples=300, deadline=None)
-@given(stories())
-def test_a_world_that_remembers_and_one_that_does_not_look_the_same_from_outside(story):
+def look_alike(story: list[object]) -> None:
     seen = []
     for remembers in (True, False):
         world = World(remembers=remembers)
         seen.append([world.live(event) for event in story])
     for event, remembered, forgotten in zip(story, *seen, strict=True):
         assert remembered == forgotten, event
+
+
+CHANGES = (
+    *[Publishes(0, version, suspended=False) for version in range(len(VERSIONS))], Publishes(0, 0, suspended=True),
+    Keys(0, b"key-of-alice", "key-2", ("read", "write"), None), Keys(0, b"key-of-alice", "key-1", ("read",), None),
+    Keys(0, b"key-of-alice", "key-1", (), None), Keys(0, b"key-of-alice", None, (), None), Passes(100.0), Passes(400.0),
+    SignsOut("sess_alice"),
+    *[{"peer": peer} for peer in PEERS[:4]], {"scheme": b"https"},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("version", range(len(VERSIONS)))
+@pytest.mark.parametrize("scene", SCENES, ids=[line.decode() for line, _ in SCENES])
+def test_whatever_changes_between_two_equal_requests_counts_for_the_second(scene, version):
+    line, credential = scene
+    for chain in CHAINS:
+        fields = HOST_LINES[0] + credential + chain + b"Accept-Language: de\r\n"
+        first = Asks(line, fields, b"1.1", PEERS[2], b"http", ANSWERS[0])
+        for change in CHANGES:
+            begins = [Publishes(0, version, suspended=False), first, first]
+            if isinstance(change, dict):
+                look_alike([*begins, replace(first, **change), first])
+            else:
+                look_alike([*begins, change, first, first])
+
+
+def test_one_section_at_two_tenants_is_two_requests():
+    """RFC 9112 section 3.2.2: in HTTP/1.0 the target alone may name the host; then two tenants share a section."""
+    for version in range(len(VERSIONS)):
+        for path in (b"/a", b"/k/1", b"/p/1"):
+            asked = [
+                Asks(b"GET http://%b%b" % (host, path), ALICE, b"1.0", PEERS[0], b"http", ANSWERS[0]) for host in HOSTS
+            ]
+            publishes = [Publishes(tenant, version, suspended=False) for tenant in range(2)]
+            revokes = Keys(1, b"key-of-alice", "key-2", ("read",), None)
+            look_alike([*publishes, *asked, *asked, revokes, *asked, *asked])
+
+
+@settings(max_examples=150, deadline=None)
+@given(stories())
+def test_a_world_that_remembers_and_one_that_does_not_look_the_same_from_outside(story):
+    look_alike(story)

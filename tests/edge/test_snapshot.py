@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 
 from contracts.patterns import Capture, Literal, parse_pattern
 from contracts.snapshot import CacheConfig, OriginTlsConfig, SnapshotError
-from edge import snapshot as compiled
 from edge.snapshot import OriginTls, compile_snapshot
 from tests.edge.fakes import a_bucket, a_cache, a_route, a_snapshot, an_origin
 
@@ -101,27 +100,6 @@ def test_the_trie_chooses_what_trying_every_route_in_order_of_rank_would(configs
 def test_a_route_hidden_by_an_equal_pattern_is_not_even_considered():
     tenant = a_tenant(a_route("/x", id="first", methods=("GET", "POST")), a_route("/x", id="hidden", methods=("POST",)))
     assert [route.id for route in tenant.resolve(b"/x").routes] == ["first"]
-
-
-# --- Memory ---------------------------------------------------------------------------------------------------------
-
-
-def test_a_path_seen_before_is_one_look_up():
-    tenant = a_tenant(a_route("/x/{id}"))
-    assert tenant.resolve(b"/x/1") is tenant.resolve(b"/x/1") is tenant.paths[b"/x/1"]
-
-
-def test_the_memory_of_paths_is_bounded_and_paths_without_a_route_do_not_enter_it(monkeypatch):
-    monkeypatch.setattr(compiled, "PATHS_MAX", 3)
-    tenant = a_tenant(a_route("/x/*"))
-    for number in range(10):
-        tenant.resolve(b"/x/%d" % number)
-        tenant.resolve(b"/y/%d" % number)
-        assert len(tenant.paths) <= 3
-    assert all(path.startswith(b"/x/") for path in tenant.paths)
-    tenant.paths.clear()
-    tenant.resolve(b"/x/" + b"long" * 200)
-    assert tenant.paths == {}
 
 
 # --- Compiling ------------------------------------------------------------------------------------------------------
