@@ -5,16 +5,20 @@ Out:   exchange.principal, exchange.consumed; GatewayError credentials-*, scope-
 Laws:  1. Two kinds of credential at once, or one of them twice, is 400: nobody has to guess which one counted.
        2. A route's mode names the only verifier that runs; another kind of credential is refused unread. 3. A key or
        session of another tenant gets the very answer an unknown one gets. 4. What was believed once is remembered, but
-       time, tenant and revocation are checked on every use. 5. A key of our format with a wrong checksum is never
-       looked up. 6. On a public route credentials are the origin's business: they are neither read nor removed.
+       time, tenant, revocation and the set of keys are checked on every use. 5. A key of our format with a wrong
+       checksum is never looked up. 6. On a public route credentials are the origin's business: they are neither read
+       nor removed.
 Not here: what a session token must say (contracts.clerk), how keys are found (edge.store.keys).
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
+
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from contracts import apikey, clerk
 from contracts.bounds import KEY_CHARS_MAX
@@ -93,7 +97,7 @@ class Authenticator:
     def __init__(self, keys: KeyStore, sessions: SessionKeys) -> None:
         self._keys = keys
         self._sessions = sessions
-        self._verified: dict[bytes, tuple[clerk.Session, Principal]] = {}
+        self._verified: dict[bytes, tuple[clerk.Session, Principal, Mapping[str, RSAPublicKey]]] = {}
 
     def authenticate(self, exchange: Exchange, tenant: Tenant, route: Route) -> Principal:
         """Give the principal of a request to a route that is not public. Raises GatewayError. Blocks on the stores."""
@@ -134,9 +138,9 @@ class Authenticator:
         if credential.kind != "token":
             raise _invalid("jwt_required", tenant, "a key where a token is required")
         known = self._verified.get(credential.digest)
-        if known is None:
+        if known is None or known[2] is not self._sessions.keys():  # the issuer may have withdrawn the key it was by
             known = self._verify(credential, tenant, now)
-        session, principal = known
+        session, principal, _ = known
         if now >= session.expires_at + clerk.SKEW_S:
             self._verified.pop(credential.digest, None)
             raise _invalid("jwt_required", tenant, "session-token-expired")
@@ -148,21 +152,26 @@ class Authenticator:
             raise _invalid("jwt_required", tenant, "session of another organisation")
         return principal
 
-    def _verify(self, credential: Credential, tenant: Tenant, now: float) -> tuple[clerk.Session, Principal]:
+    def _verify(
+        self, credential: Credential, tenant: Tenant, now: float
+    ) -> tuple[clerk.Session, Principal, Mapping[str, RSAPublicKey]]:
         token = credential.value.decode("ascii")
         expected = self._sessions.expectation
         try:
             try:
-                session = clerk.verify_session(token, self._sessions.keys(), expected, now)
+                keys = self._sessions.keys()
+                session = clerk.verify_session(token, keys, expected, now)
             except (clerk.UnknownKey, clerk.BadSignature):
-                session = clerk.verify_session(token, self._sessions.refreshed(), expected, now)
+                keys = self._sessions.refreshed()
+                session = clerk.verify_session(token, keys, expected, now)
         except clerk.SessionRefused as refused:
+            self._verified.pop(credential.digest, None)
             raise _invalid("jwt_required", tenant, refused.reason) from None
         principal = Principal("user", session.user_id, session.org_permissions, session.org_id, session.org_role)
         if len(self._verified) >= SESSIONS_MAX:
             self._verified.clear()
-        self._verified[credential.digest] = (session, principal)
-        return session, principal
+        known = self._verified[credential.digest] = (session, principal, keys)
+        return known
 
 
 def authorise(principal: Principal, method: bytes, tenant: Tenant, route: Route) -> None:

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from tests.edge.fakes import a_route, a_snapshot, an_origin
+from tests.edge.fakes import a_bucket, a_cache, a_route, a_snapshot, an_origin
 from tests.edge.net.gateway import WholeGateway, eventually
 from tests.origins import misbehaving as origins
 from tests.origins.misbehaving import Origin
@@ -208,3 +208,41 @@ def test_a_head_in_drops_is_the_same_head(edge):
             client.send(raw[at : at + 1])
             time.sleep(0.001)
         assert client.answer().body.endswith(b"Content-Length: 3\r\n\r\nabc")
+
+
+def test_no_method_and_no_protocol_is_a_way_around_who_may_ask_and_how_often():
+    route = a_route("/*", "apikey_required", policies=(a_bucket(rate=0.001, burst=1),))
+    upgrade = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
+    ways = (
+        b"OPTIONS / HTTP/1.1\r\n" + HOST + b"Max-Forwards: 0\r\n", b"OPTIONS / HTTP/1.1\r\n" + HOST,
+        b"GET / HTTP/1.1\r\n" + HOST + upgrade, b"GET http://demo.example.com HTTP/1.0\r\n",
+        POST + b"Transfer-Encoding: chunked\r\nTrailer: X-API-Key\r\n",
+    )  # fmt: skip
+    with Origin(origins.echoes) as origin, WholeGateway(origin.url, route) as gateway:
+        gateway.stage.knows_key("key-of-alice")
+        for way in ways:
+            body = b"0\r\nX-API-Key: key-of-alice\r\n\r\n" if way.startswith(b"POST") else b""
+            with gateway.client() as client:
+                client.send(way + b"\r\n" + body)
+                assert client.answer().status == 401, way
+        for expected in (204, 429):
+            with gateway.client() as client:
+                client.send(ways[0] + b"X-API-Key: key-of-alice\r\n\r\n")
+                assert client.answer().status == expected
+        with gateway.client() as client:
+            client.send(ways[2] + b"X-API-Key: key-of-alice\r\n\r\n")
+            assert client.answer().status == 429
+        assert origin.connections == 0
+
+
+def test_one_client_cannot_have_its_word_kept_as_another_ones():
+    """RFC 9110 section 7.6.1: Connection takes fields away on this hop; RFC 9111 section 4.1: what a stored answer was
+    selected by are the fields of the request. Over sockets, with the parser's memo in between."""
+    by_locale = a_cache(key_pattern="path+query+headers", key_headers=("x-locale",))
+    with Origin(origins.echoes) as origin, WholeGateway(origin.url, a_route(cache=by_locale)) as gateway:
+        for _ in range(4):
+            with gateway.client() as client:
+                client.send(b"GET / HTTP/1.1\r\n" + HOST + b"X-Locale: de\r\nConnection: X-Locale\r\n\r\n")
+                assert b"X-Locale" not in client.answer().body
+                client.send(b"GET / HTTP/1.1\r\n" + HOST + b"X-Locale: de\r\n\r\n")
+                assert b"\r\nX-Locale: de\r\n" in client.answer().body

@@ -294,3 +294,12 @@ def test_an_equal_request_gives_the_very_same_principal_and_a_changed_record_a_n
     assert again().exchange.principal is first.exchange.principal
     keyed.knows_key(DEMO_KEY, scopes=("read",))
     assert again().exchange.principal.scopes == ("read",)
+
+
+def test_a_session_believed_by_a_key_that_its_issuer_withdrew_is_believed_no_more(signed):
+    token = bearer(a_token())
+    assert [signed.get("/", token).status for _ in range(2)] == [200, 200]
+    signed.sessions.published = {"ins_2": NEW_KEY.public_key()}
+    assert problem(signed.get("/", token)) == INVALID
+    signed.sessions.published = {"ins_1": KEY.public_key(), "ins_2": NEW_KEY.public_key()}
+    assert signed.get("/", token).status == 200
