@@ -150,9 +150,9 @@ def test_a_line_is_one_line_of_json_in_ascii_for_any_bytes(make_exchange, octets
 def test_a_line_that_cannot_be_written_is_not_the_last_one(recorder, log, path, make_exchange, caplog):
     log.start()
     log.exchanges.append((None, None, 200))
-    gevent.sleep(0.1)
+    gevent.sleep(0.3)
     recorder.record(make_exchange())
-    gevent.sleep(0.1)
+    gevent.sleep(0.3)
     assert "a batch of the access log is lost" in caplog.text
     assert len(lines(log, path)) == 1
 
