@@ -237,20 +237,8 @@ class Tenant:
     """One version of one tenant's configuration."""
 
     __slots__ = (
-        "__weakref__",
-        "challenge",
-        "config",
-        "id",
-        "in_flight_max",
-        "meter",
-        "origins",
-        "paths",
-        "routes",
-        "subdomain",
-        "suspended",
-        "tenant_line",
-        "trie",
-        "version",
+        "__weakref__", "challenge", "config", "id", "in_flight_max", "meter", "origins", "paths", "routes", "subdomain",
+        "suspended", "tenant_line", "trie", "version",
     )  # fmt: skip
 
     def __init__(self, snapshot: Snapshot, origins: dict[str, Origin], routes: tuple[Route, ...]) -> None:
