@@ -35,8 +35,7 @@ LOG_EVERY_S: Final = 10.0
 
 class Arrival(NamedTuple):
     """How a connection came in. `counted`: whether it counts against its client's ceiling. `hops`: whom to believe,
-    where the peer is a trusted hop. `names`: what the certificate covers; None without TLS. `first`: octets already
-    here.
+    where the peer is a trusted hop. `names`: what the certificate covers; None without TLS.
     """
 
     client_ip: str
@@ -44,7 +43,6 @@ class Arrival(NamedTuple):
     counted: bool = True
     hops: TrustedHops | None = None
     names: Names | None = None
-    first: bytes = b""
 
 
 class Refusals:
@@ -119,8 +117,7 @@ class Entering:
             reason, why = refused.args
             listener.refusals.note(reason, self._peer, why, wire.sweeper.now_mono)
             return
-        self.arrival = self.arrival._replace(first=first)
-        self._successor = listener.entered(self, wire, self.arrival)
+        self._successor = listener.entered(self, wire, first)
 
     def _header(self, deadline_mono: float) -> bytes:
         """Read the PROXY header; gives what came behind it. Raises _Refused."""
@@ -151,7 +148,6 @@ class Entering:
         if first:
             wire.feed(first)
         wire.deadline_mono = deadline_mono
-        wire.write_timeout_s = max(deadline_mono - wire.sweeper.now_mono, 0.0)
         try:
             wire.handshake()
         except TimedOut:

@@ -54,14 +54,14 @@ class Downstream:
         "_wire", "arrival", "client_ip", "idle",
     )  # fmt: skip
 
-    def __init__(self, listener: Listener, wire: Wire, arrival: Arrival) -> None:
+    def __init__(self, listener: Listener, wire: Wire, arrival: Arrival, first: bytes = b"") -> None:
         self._listener = listener
         self._wire = wire
         self.arrival = arrival
         self.client_ip = arrival.client_ip
         self._guarded = arrival.names is not None or arrival.hops is not None
-        self.idle = not arrival.first
-        self._buffer = arrival.first
+        self.idle = not first
+        self._buffer = first
         self._exchange: Exchange | None = None
         self._body: RequestBody | None = None
         self._closing = False
@@ -98,19 +98,11 @@ class Downstream:
     def _next_head(self) -> RequestHead | None:
         """Give the next head, None when the client is done. Answers what is no request itself."""
         listener, wire, buffer = self._listener, self._wire, self._buffer
-        if not buffer:
-            self.idle = True
-            wire.deadline_mono = wire.sweeper.now_mono + listener.idle_timeout_s
-            try:
-                buffer = wire.recv()
-            except TimedOut:
-                if self._nothing_there():
-                    return None
-                wire.deadline_mono = wire.sweeper.now_mono + listener.limits.head_timeout_s
-                buffer = wire.recv()  # it came while we were being told that nothing did
-            if not buffer:
+        if buffer in _NOT_BEGUN:
+            began = self._await_head(buffer)
+            if began is None:
                 return None
-            self.idle = False
+            buffer = began
         else:
             self._pipelined += 1
             if self._pipelined % _PIPELINED_TURN == 0:
@@ -138,8 +130,24 @@ class Downstream:
                 return None
             buffer += octets
 
-    def _nothing_there(self) -> bool:
-        return self._wire.peek() is None
+    def _await_head(self, buffer: bytes) -> bytes | None:
+        """Give the beginning of the next head as soon as there is one; None when the client is done."""
+        listener, wire = self._listener, self._wire
+        self.idle = True
+        wire.deadline_mono = wire.sweeper.now_mono + listener.idle_timeout_s
+        while buffer in _NOT_BEGUN:
+            try:
+                octets = wire.recv()
+            except TimedOut:
+                if wire.peek() is None:
+                    return None
+                wire.deadline_mono = wire.sweeper.now_mono + listener.limits.head_timeout_s
+                octets = wire.recv()  # it came while we were being told that nothing did
+            if not octets:
+                return None
+            buffer += octets
+        self.idle = False
+        return buffer
 
     def _refuse(self, error: GatewayError, client_ip: str = "") -> None:
         listener = self._listener
@@ -198,8 +206,8 @@ class Downstream:
         elif self._body is not None:
             self._finish_body(self._body)
             self._body = None
-        elif self._closing and listener.draining and head.keep_alive:
-            self._linger()  # it may have sent more before it read that this is the last answer
+        elif self._closing and (self._wire.readable or (listener.draining and head.keep_alive)):
+            self._linger()  # it sent more, or may have, before it read that this is the last answer
 
     def _begin_body(self, head: RequestHead) -> bytes | RequestBody:
         buffer, length = self._buffer, head.content_length
@@ -317,7 +325,7 @@ class Downstream:
             or self._listener.draining
             or (error is not None and error.close)
             or (self._body is not None and not self._body.done and not self._body.small)
-            or ((self._buffer or self._wire.readable) and upgrade.offered(head))
+            or ((self._buffer or self._wire.readable or self._wire.holds_octets) and upgrade.offered(head))
         ):
             self._closing = True
             connection = CLOSE_LINE
@@ -449,3 +457,5 @@ class Downstream:
 
 
 _BODILESS: Final = frozenset({204, 304})
+_NOT_BEGUN: Final = (b"", b"\r\n", b"\r")
+"""RFC 9112 section 2.2: the empty line that some send behind a body is no beginning of a request."""

@@ -239,10 +239,10 @@ class Listener:
             return Arrival(client_ip, scheme)
         return Arrival(client_ip, scheme, counted=False, hops=self._hops)
 
-    def entered(self, entering: Entering, wire: Wire, arrival: Arrival) -> Downstream:
-        """A connection is ready for HTTP: its Downstream stands in for it from now on."""
+    def entered(self, entering: Entering, wire: Wire, first: bytes) -> Downstream:
+        """A connection is ready for HTTP: its Downstream stands in for it from now on. `first`: octets already here."""
         self._downstreams.discard(entering)
-        downstream = Downstream(self, wire, arrival)
+        downstream = Downstream(self, wire, entering.arrival, first)
         self._downstreams.add(downstream)
         return downstream
 

@@ -91,8 +91,9 @@ class Pump:
     def _listen(self) -> None:
         """Wait for the origin's word on a body that nobody has sent yet."""
         wire = self._connection.wire
-        wire.deadline_mono = wire.sweeper.now_mono + CONTINUE_S
+        deadline_mono = wire.sweeper.now_mono + CONTINUE_S
         while not self._over and not self._told:
+            wire.deadline_mono = deadline_mono  # again, for it may have passed while an interim answer was passed on
             try:
                 octets = wire.recv()
             except TimedOut:
@@ -102,7 +103,8 @@ class Pump:
 
     def _pour(self, body: Body) -> bool:
         chunked = body.length is None
-        if self._connection.wire.readable:  # it spoke before anybody listened: before it was asked, even
+        wire = self._connection.wire
+        if wire.readable or wire.holds_octets:  # it spoke before anybody listened: before it was asked, even
             self.woken()
         while not self._over:
             self._pass_on()

@@ -58,7 +58,8 @@ class Sweeper:
             for wire in self.wires:
                 wire.deadline_mono += late_s
         for wire in [wire for wire in self.wires if wire.deadline_mono < now]:
-            wire.expire()
+            if wire.deadline_mono < now:  # who was woken before may have begun another wait on it
+                wire.expire()
         for chore in tuple(self.chores):
             chore(now)
 

@@ -59,13 +59,13 @@ class TlsWire(Wire):
             try:
                 self._tls.do_handshake()
             except ssl.SSLWantReadError:
-                self._flush()
+                self._say_own()
                 self._fill()
             except ssl.SSLError:
-                self._flush()  # the alert
+                self._say_own()  # the alert
                 raise
             else:
-                self._flush()
+                self._say_own()
                 return
 
     def recv(self, size: int = READ_BYTES) -> bytes:
@@ -78,7 +78,7 @@ class TlsWire(Wire):
             try:
                 return self._tls.read(size)
             except ssl.SSLWantReadError:
-                self._flush()
+                self._say_own()
                 self._fill()
             except ssl.SSLZeroReturnError:
                 return b""
@@ -202,6 +202,15 @@ class TlsWire(Wire):
     def _flush(self) -> None:
         if self._outgoing.pending:
             super().send(self._outgoing.read())
+
+    def _say_own(self) -> None:
+        """Send what the layer itself has to say, within the deadline of the wait that it belongs to."""
+        rest = memoryview(self._outgoing.read())
+        while rest:
+            try:
+                rest = rest[self.sock.send(rest) :]
+            except BlockingIOError:
+                self.wait_writable()
 
     def _fill(self) -> None:
         octets = super().recv()

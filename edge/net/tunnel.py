@@ -12,11 +12,8 @@ Not here: whether a 101 is an answer (edge.http.upgrade), frames (edge.http.webs
 
 from __future__ import annotations
 
-import _socket
-import contextlib
 import os
-import struct
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import gevent
 
@@ -30,8 +27,6 @@ from edge.net.wire import READ_BYTES, TimedOut, Wire
 
 if TYPE_CHECKING:
     from edge.exchange import Exchange
-
-_RESET: Final = struct.pack("ii", 1, 0)
 
 
 class Held(Protocol):
@@ -134,6 +129,15 @@ class _Flow:
         except OSError:
             self._tunnel.lost()
 
+    def part(self) -> None:
+        """End this direction now. What is held can only be lost, and that must not look like an end."""
+        try:
+            is_whole = not self._held and self._sink.finish()
+        except OSError:
+            is_whole = False
+        if not is_whole:
+            self._sink.abort()
+
     def _pass(self, octets: memoryview) -> None:
         tunnel = self._tunnel
         tunnel.moved()
@@ -217,6 +221,8 @@ class Tunnel:
             self._part()
         except OSError:
             self._reset()
+        finally:
+            self._over = True
 
     def moved(self) -> None:
         front = self.front
@@ -250,14 +256,13 @@ class Tunnel:
         self.front.interrupt(_Over())
 
     def _part(self) -> None:
-        for wire in (self.front, self._back):
-            with contextlib.suppress(OSError):
-                wire.finish()
+        self._up.part()
+        self._down.part()
 
     def _reset(self) -> None:
         """What is lost must not look like an end."""
-        for wire in (self.front, self._back):
-            wire.sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_LINGER, _RESET)
+        self.front.abort()
+        self._back.abort()
 
 
 class Tunnels:

@@ -93,6 +93,8 @@ class Connection:
             wire.close()
         elif not self.target.books.give_back(self, wire.sweeper.now_mono):
             wire.close()
+        elif wire.readable:  # what woke us was read ahead by TLS
+            wire.watch_again()
 
     def discard(self) -> None:
         if not self.ended:
@@ -172,6 +174,7 @@ class UpstreamPool:
         books = target.books
         while not request.fresh and (connection := books.take()) is not None:
             connection.ended = False
+            connection.wire.write_timeout_s = request.idle_timeout_s
             if request.method in _IDEMPOTENT or connection.wire.peek() is None:
                 return connection, True, 0.0
             connection.discard()
@@ -238,7 +241,7 @@ class UpstreamPool:
     ) -> UpstreamResponse:  # fmt: skip
         """Read the final head. `buffer`: what was heard of it; `early`: the request did not leave whole."""
         wire = connection.wire
-        wire.deadline_mono = wire.sweeper.now_mono + request.first_byte_timeout_s
+        deadline_mono = wire.sweeper.now_mono + request.first_byte_timeout_s
         while True:
             while buffer and (parsed := parse_response_head(buffer, request.method, self._sections)) is not None:
                 head, used = parsed
@@ -253,6 +256,7 @@ class UpstreamPool:
                     return UpstreamResponse(head, Switched(connection, protocols, buffer), reused, connect_s)
                 interims += 1
                 pass_on(request, head, interims)
+            wire.deadline_mono = deadline_mono  # here, for it may have passed while an interim answer was passed on
             try:
                 octets = wire.recv()
             except TimedOut:

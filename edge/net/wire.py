@@ -209,7 +209,6 @@ class Wire:
         """Throw into whoever waits on this wire; nothing happens when nobody does. In the hub only."""
         waiting = self.waiting
         if waiting is not None:
-            self._reader = self._writer = None
             _throw(waiting, error)
 
     @property
@@ -230,8 +229,11 @@ class Wire:
         self.sock.shutdown(_socket.SHUT_WR)
 
     def abort(self) -> None:
-        """Let the coming close be a reset, so that nobody takes what was sent for complete."""
-        self.sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_LINGER, _RESET)
+        """Let the coming close be a reset, so that nobody takes what was sent for complete. Never raises."""
+        try:
+            self.sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_LINGER, _RESET)
+        except OSError:  # it is closed already
+            pass
 
     def close(self) -> None:
         """Close now. Idempotent, never raises; whoever still waits here gets an OSError."""
@@ -268,6 +270,7 @@ class Wire:
     def listen(self, called: Callable[[], None] | None) -> None:
         """Have this called whenever something is there, until None is given; recv is no longer used."""
         self.on_wake = None
+        self.readable = False
         self._in.stop()
         if called is not None:
             self._in.start(called)
