@@ -58,7 +58,10 @@ class Refusals:
         logged_mono, before = self._logged.get(reason, (-math.inf, 0))
         if now_mono - logged_mono >= LOG_EVERY_S:
             self._logged[reason] = (now_mono, count)
-            _log.warning("connections refused, %s: %d more, the last from %s: %s", reason, count - before, peer, why)
+            # As text: who keeps log records must not keep an exception, its frames and so the connection.
+            _log.warning(
+                "connections refused, %s: %d more, the last from %s: %s", reason, count - before, peer, str(why)
+            )
 
 
 class _Refused(Exception):

@@ -72,6 +72,6 @@ class ReplyBody:
 
     def close(self) -> None:
         if self._decoder.done and self._reusable and not self._decoder.leftover and not self._first:
-            self._connection.give_back()
+            self._connection.give_back(look=True)
         else:
             self._connection.discard()

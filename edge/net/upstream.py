@@ -84,11 +84,13 @@ class Connection:
         self.pump: Pump | None = None
         wire.on_wake = self._woken
 
-    def give_back(self) -> None:
+    def give_back(self, *, look: bool = False) -> None:
+        """`look`: the last read may have ended just where the answer did, with more behind it."""
         self.ended = True
         wire, kept = self.wire, self.target.kept
         elsewhere = kept is not None and self.address not in kept
-        if elsewhere or ((wire.readable or wire.holds_octets) and wire.peek() is not None):  # closed, or speaks unasked
+        # closed, or speaks unasked
+        if elsewhere or ((look or wire.readable or wire.holds_octets) and wire.peek() is not None):
             self.target.books.lost()
             wire.close()
         elif not self.target.books.give_back(self, wire.sweeper.now_mono):

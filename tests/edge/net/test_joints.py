@@ -22,7 +22,7 @@ from edge.http.messages import Reply
 from edge.net.certificates import Certificates
 from edge.net.sweeper import Sweeper
 from edge.net.tls import TlsWire
-from edge.net.wire import TimedOut, Wire
+from edge.net.wire import READ_BYTES, TimedOut, Wire
 from edge.ports import UpstreamRequest
 from tests.edge.fakes import a_route
 from tests.edge.net import authority
@@ -420,6 +420,37 @@ def test_a_kept_connection_behind_tls_is_watched_again_after_it_was_read_ahead(c
         eventually(lambda: target.books.idle == 1)
         closes.set()
         eventually(lambda: target.books.idle == 0, 3)
+
+
+def test_what_stands_behind_a_body_that_ends_with_a_read_is_nobodys_answer():
+    """An answer as long as some reads of ours, and a second one right behind it: it must not meet the next request."""
+    evil = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"
+    size = 2 * READ_BYTES
+
+    def splits(sock):
+        origins.head(sock)
+        sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
+        time.sleep(0.1)
+        sock.sendall(bytes(size) + evil)
+        while origins.head(sock):
+            sock.sendall(OK)
+
+    got: list[object] = []
+    with Origin(splits) as origin, Gateway() as gateway:
+
+        def sends() -> None:
+            body = gateway.upstream.send(asked(origin.url, None)).body
+            gevent.sleep(0.3)
+            pieces = []
+            while piece := body.read():
+                pieces.append(len(piece))
+            body.close()
+            got.append(pieces)
+            got.append(gateway.upstream._targets.popitem()[1].books.idle)
+
+        gateway.spawn(sends)
+        eventually(lambda: len(got) >= 2)
+    assert got[:2] == [[READ_BYTES, READ_BYTES], 0]
 
 
 def test_a_refusal_that_came_together_with_the_100_ends_an_upload_though_tls_holds_it(certificate):  # noqa: F811
