@@ -203,11 +203,8 @@ class Downstream:
         self._exchange = None
         if not exchange.started_reply or self._gone:
             self._closing = True
-        elif self._body is not None:
-            self._finish_body(self._body)
-            self._body = None
-        elif self._closing and (self._wire.readable or (listener.draining and head.keep_alive)):
-            self._linger()  # it sent more, or may have, before it read that this is the last answer
+        elif self._closing or self._body is not None:
+            self._finish(head)
 
     def _begin_body(self, head: RequestHead) -> bytes | RequestBody:
         buffer, length = self._buffer, head.content_length
@@ -293,17 +290,18 @@ class Downstream:
         self._send(octets)
         exchange.bytes_out += len(octets)
 
-    def _finish_body(self, body: RequestBody) -> None:
+    def _finish(self, head: RequestHead) -> None:
         """After the reply: read the little that is left of a body, or end the connection (RFC 9112 section 9.3)."""
-        if self._closing or body.done:
-            if not body.done:
-                self._linger()
-            return
-        try:
-            while body.read():
-                pass
-        except GatewayError:
-            self._closing = True
+        body, self._body = self._body, None
+        is_unread = body is not None and not body.done
+        if is_unread and not self._closing:
+            try:
+                while body.read():  # type: ignore[union-attr]
+                    pass
+            except GatewayError:
+                self._closing = True
+        elif self._closing and (is_unread or self._wire.readable or (self._listener.draining and head.keep_alive)):
+            self._linger()  # it sent more, or may have, before it read that this is the last answer
 
     # Writing replies
 
