@@ -20,7 +20,7 @@ import os
 import socket
 import struct
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -82,10 +82,7 @@ class Sockets:
                     _require_free(place)
                     self._lists[place.setting] = []
             self.grow(workers)
-            for place in self.places:
-                if inherited is None or not place.spread:
-                    for sock in self._lists[place.setting]:
-                        sock.listen(BACKLOG)
+            self._listen(lambda place: inherited is None or not place.spread)
         except BaseException:
             self.close()
             raise
@@ -109,6 +106,14 @@ class Sockets:
                     sockets.append(_bound(place))
                 except OSError as error:
                     raise _refusal(place, error) from None
+
+    def _listen(self, wanted: Callable[[Place], bool]) -> None:
+        for place in filter(wanted, self.places):
+            try:
+                for sock in self._lists[place.setting]:
+                    sock.listen(BACKLOG)
+            except OSError as error:
+                raise _refusal(place, error) from None
 
     def dealt(self, slot: int, workers: int) -> dict[str, list[socket.socket]]:
         """Give what worker number `slot` of so many accepts from: its own socket and those that are nobody's own."""

@@ -183,9 +183,7 @@ def test_a_redis_url_is_taken_apart():
 
 def test_dotenv_fills_in_what_the_environment_leaves_out_in_development_only(tmp_path: Path):
     dotenv = tmp_path / ".env"
-    dotenv.write_text(
-        "# a comment\nexport EDGE_PORT='8123'\nEDGE_WORKERS=\"4\"\n\nEDGE_BASE_DOMAIN=other.test\n"
-    )
+    dotenv.write_text("# a comment\nexport EDGE_PORT='8123'\nEDGE_WORKERS=\"4\"\n\nEDGE_BASE_DOMAIN=other.test\n")
     given = ENVIRON | {"VANTAGEEDGE_ENV": "development"}
     settings = load(given, dotenv)
     assert (settings.port, settings.workers, settings.base_domain) == (8123, 4, "example.com")
