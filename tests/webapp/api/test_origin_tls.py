@@ -225,7 +225,7 @@ def test_sealing_keys_rotate_without_a_pause(
     sealing_with(f"1:{ONE},2:{TWO}")
     runner = app.test_cli_runner()
     result = runner.invoke(args=["reseal"])
-    assert (result.exit_code, result.output) == (0, "1 client keys sealed anew\n")
+    assert (result.exit_code, result.output) == (0, "1 client key sealed anew\n")
     config = published(store, demo.tenant_id)
     assert sealing.key_id_of(config.client_key or "") == 2
     assert opened(config, demo.tenant_id, origin_id, f"2:{TWO}") == CLIENT.key
