@@ -129,7 +129,7 @@ class Sockets:
         lists = {}
         for setting, every in self._lists.items():
             sockets = [sock for sock in every if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)]
-            address, port = sockets[0].getsockname()[:2]
+            address, port = every[0].getsockname()[:2]
             lists[setting] = {"address": address, "port": port, "descriptors": [sock.fileno() for sock in sockets]}
             for sock in sockets:
                 sock.set_inheritable(True)
