@@ -134,9 +134,11 @@ def parse_server_name(text: str) -> str:
     """Check a DNS name to be sent as SNI (RFC 6066 section 3: no address) and lower-case it. Raises AddressError."""
     if not text.isascii():
         raise AddressError("must be ASCII; write an international name in its xn-- form")
-    name = _host(text.lower())
-    if ":" in name or name.rpartition(".")[2].isdigit():
+    name = text.lower()
+    if name.startswith("[") or _NUMERIC_LABEL.fullmatch(name.rpartition(".")[2]):
         raise AddressError("must be a DNS name, not an address")
+    if not _is_dns_name(name):
+        raise AddressError("must be a DNS name like api.example.com")
     return name
 
 
@@ -154,9 +156,13 @@ def _host(host: str) -> str:
             return str(ipaddress.IPv4Address(host))
         except ValueError:
             raise AddressError("its IPv4 address must be four decimal numbers") from None
-    if len(host) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
+    if not _is_dns_name(host):
         raise AddressError("its host is not a DNS name")
     return host
+
+
+def _is_dns_name(name: str) -> bool:
+    return len(name) <= 253 and all(_LABEL.fullmatch(label) for label in name.split("."))
 
 
 def _port(digits: str | None, scheme: str) -> int:

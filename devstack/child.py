@@ -13,6 +13,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -137,10 +138,14 @@ def _works_in(pid: int, folder: Path) -> bool:
 
 
 def free_port() -> int:
-    """Give a TCP port of 127.0.0.1 that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Give a TCP port of 127.0.0.1 that was free a moment ago, below those that the system gives to clients: one of
+    these may become a connection's before a server is there.
+    """
+    while True:
+        port = 20_000 + secrets.randbelow(7_000)  # none that an origin or a browser is refused
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def loopback_listener(port: int) -> socket.socket:

@@ -97,9 +97,12 @@ def _read() -> Settings:
 def _reread(sockets: Sockets) -> Settings:
     """Read the settings again for workers on the same sockets. Raises SettingsError, StartError."""
     settings = _read()
-    changed = sorted({place.setting for place in {*sockets.places} ^ {*_places(settings)}})
+    places = _places(settings)
+    changed = {place.setting for place in {*sockets.places} ^ {*places}}
+    if places[0].address != sockets.places[0].address:
+        changed = {"EDGE_BIND"}
     if changed:
-        raise StartError(f"{', '.join(changed)}, EDGE_BIND: the address or port changed; that takes SIGUSR2")
+        raise StartError(f"{', '.join(sorted(changed))} changed; that takes SIGUSR2")
     return settings
 
 

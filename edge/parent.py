@@ -199,7 +199,7 @@ class Parent(Arbiter):  # type: ignore[misc]
         if settled and self._announced != number:
             self._announced = number
             if number > 1:
-                _LOG.info("reload: %d workers serve with what is set now; the old ones finish and leave", workers)
+                _LOG.info("reload: all workers (%d) serve with what is set now; the old ones finish and leave", workers)
             elif self.master_pid:
                 told = "serving beside the parent %d: end that one to go on with this, or this one (%d) to go back"
                 _LOG.info(told, self.master_pid, self.pid)

@@ -12,6 +12,7 @@ Not here: when workers come and go (edge.parent), any decision.
 from __future__ import annotations
 
 import gc
+import itertools
 import logging
 import os
 import signal
@@ -24,6 +25,7 @@ from typing import TYPE_CHECKING, Final
 from gunicorn.workers.base import Worker
 
 from edge.settings import Settings
+from edge.sockets import BACKLOG
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -112,6 +114,7 @@ class Edge:
         from edge.telemetry.recorder import Recorder
 
         settings = inherited.settings
+        self._sockets = inherited.sockets
         self._ending = inherited.folder / ENDING
         self.draining = False
         self.client = Client(settings.redis)
@@ -176,6 +179,8 @@ class Edge:
         gc.collect()
         gc.freeze()
         gc.set_threshold(_GC_ALLOCATIONS)
+        for sock in itertools.chain.from_iterable(self._sockets.values()):
+            sock.listen(BACKLOG)  # those that joined later do not listen yet; to the others it says nothing new
         self.listener.start()
 
     def open_port(self) -> None:
@@ -291,14 +296,14 @@ class EdgeWorker(Worker):  # type: ignore[misc]
         """There is no WSGI application. What fails here counts as a worker that cannot boot (edge.parent)."""
         _start_sentry(self.inherited.settings)
         self.edge = Edge(self.inherited)
-        # The parts took descriptors of their own. Ours must not keep a port open while we drain.
-        for sock in self.sockets:
-            sock.close()
 
     def run(self) -> None:
         import gevent
 
         self.edge.start()
+        # The parts took descriptors of their own. Ours must not keep a port open while we drain.
+        for sock in self.sockets:
+            sock.close()
         self.edge.open_port()
         while self.alive and os.getppid() == self.ppid:
             self.notify()

@@ -13,6 +13,7 @@ Longer than 400 lines because it is the one list of what an operator can set.
 from __future__ import annotations
 
 import re
+import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -28,7 +29,8 @@ from contracts.sealing import DEMO_MARK, SealingKeys, parse_keys
 _T = TypeVar("_T")
 _DOMAIN: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*")
 _SECONDS: Final = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,3})?")
-_ENV_LINE: Final = re.compile(r"\s*(?:export\s+)?([A-Z][A-Z0-9_]*)\s*=\s*(.*?)\s*")
+_ENV_LINE: Final = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*?)\s*")
+_NO_LINE: Final = re.compile(r"\s*(?:#.*)?")
 
 
 class SettingsError(ValueError):
@@ -147,6 +149,9 @@ class _Reader:
     def raw(self, name: str) -> str:
         return self._environ.get(name, "").strip()
 
+    def refused(self, name: str) -> bool:
+        return any(line.split(" ", 1)[0] == name for line in self.errors)
+
     def read(self, name: str, parse: Callable[[str], _T], default: _T, required: bool = False) -> _T:
         """Give the parsed value; empty counts as not set. A refusal is kept and the default returned."""
         text = self.raw(name)
@@ -164,9 +169,9 @@ class _Reader:
 def load(environ: Mapping[str, str], dotenv: Path | None = None) -> Settings:
     """Read the edge's settings. Raises SettingsError naming every wrong variable."""
     if environ.get("VANTAGEEDGE_ENV") == "development" and dotenv is not None and dotenv.is_file():
-        environ = {**_parse_dotenv(dotenv.read_text("utf-8")), **environ}
+        environ = {**_read_file(dotenv, dotenv.name), **environ}
     if environ.get("EDGE_SETTINGS_FILE"):
-        environ = {**_read_file(Path(environ["EDGE_SETTINGS_FILE"])), **environ}
+        environ = {**_read_file(Path(environ["EDGE_SETTINGS_FILE"]), "EDGE_SETTINGS_FILE"), **environ}
     reader = _Reader(environ)
     no_redis = RedisAddress("", 0, False)
     no_peppers: Mapping[int, bytes] = {}
@@ -191,8 +196,8 @@ def load(environ: Mapping[str, str], dotenv: Path | None = None) -> Settings:
         tls=_tls(reader),
         proxies=_proxies(reader),
     )
-    if settings.production and any(DEMO_MARK in key for key in settings.sealing_keys.values()):
-        reader.errors.append("SEALING_KEYS is the demo's, which production refuses")
+    if settings.production and not reader.refused("VANTAGEEDGE_ENV"):
+        _refuse_laptop_values(settings, reader)
     if settings.port == settings.metrics_port:
         reader.errors.append("EDGE_METRICS_PORT must differ from EDGE_PORT")
     if settings.tls is not None and settings.tls.port in (settings.port, settings.metrics_port):
@@ -200,6 +205,19 @@ def load(environ: Mapping[str, str], dotenv: Path | None = None) -> Settings:
     if reader.errors:
         raise SettingsError("\n".join(reader.errors))
     return settings
+
+
+def _refuse_laptop_values(settings: Settings, reader: _Reader) -> None:
+    """The console refuses the same (webapp.settings): who answers for a key set by http can sign anybody in."""
+    for name, keys in (("KEY_PEPPERS", settings.peppers), ("SEALING_KEYS", settings.sealing_keys)):
+        if any(DEMO_MARK in key for key in keys.values()):
+            reader.errors.append(f"{name} is the demo's, which production refuses")
+    key = "CLERK_PUBLISHABLE_KEY"
+    if reader.raw(key).startswith("pk_test_") and not reader.refused(key):
+        reader.errors.append(f"{key} is a test key (pk_test_), which production refuses")
+    for name in ("CLERK_FRONTEND_API_URL", "CLERK_ISSUER", "CLERK_JWKS_URL"):
+        if reader.raw(name).startswith("http://"):
+            reader.errors.append(f"{name} must be https in production")
 
 
 # Field of Limits: variable, lowest and highest value. Seconds may have a fraction.
@@ -243,6 +261,9 @@ def _tls(reader: _Reader) -> TlsSettings | None:
     port = reader.read("EDGE_TLS_PORT", _port, 0)
     folder = reader.read("EDGE_TLS_CERTIFICATES", Path, None, required=bool(port))
     default = reader.read("EDGE_TLS_DEFAULT", _pair, "")
+    if not port and (folder or default) and not reader.refused("EDGE_TLS_PORT"):
+        which = "EDGE_TLS_CERTIFICATES" if folder else "EDGE_TLS_DEFAULT"
+        reader.errors.append(f"EDGE_TLS_PORT is not set ({which} is, and no TLS would be spoken)")
     return TlsSettings(port, folder, default) if port and folder is not None else None
 
 
@@ -251,8 +272,9 @@ def _proxies(reader: _Reader) -> ProxySettings:
     networks = reader.read("EDGE_TRUSTED_PROXIES", _networks, nobody)
     protocol = reader.read("EDGE_PROXY_PROTOCOL", _switch, False)
     by_rfc_7239 = reader.read("EDGE_TRUSTED_FORWARDED", _forwarded, False)
-    if protocol and not networks and not any(line.startswith("EDGE_TRUSTED_PROXIES") for line in reader.errors):
-        reader.errors.append("EDGE_TRUSTED_PROXIES is not set (EDGE_PROXY_PROTOCOL=on believes only those it lists)")
+    if (protocol or by_rfc_7239) and not networks and not reader.refused("EDGE_TRUSTED_PROXIES"):
+        which = "EDGE_PROXY_PROTOCOL=on" if protocol else "EDGE_TRUSTED_FORWARDED=forwarded"
+        reader.errors.append(f"EDGE_TRUSTED_PROXIES is not set ({which} believes only those it lists)")
     return ProxySettings(networks, protocol, by_rfc_7239)
 
 
@@ -275,20 +297,33 @@ def _clerk(reader: _Reader) -> ClerkSettings:
     return ClerkSettings(issuer=issuer, jwks_url=jwks_url, authorized_parties=parties, jwt_key=jwt_key)
 
 
-def _read_file(path: Path) -> dict[str, str]:
+def _read_file(path: Path, name: str) -> dict[str, str]:
+    """Raises SettingsError, beginning with `name`, also for a file that anybody on the machine may write."""
     try:
+        mode = path.stat().st_mode
+        if mode & stat.S_IWOTH:
+            raise ValueError("anybody may write it")
         return _parse_dotenv(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise SettingsError(f"EDGE_SETTINGS_FILE cannot be read: {path}: {reason}") from None
+    except (OSError, ValueError) as error:
+        reason = str(error)
+        if isinstance(error, OSError):
+            reason = error.strerror or "it cannot be opened"
+        elif isinstance(error, UnicodeDecodeError):
+            reason = "it is not UTF-8"
+        raise SettingsError(f"{name} cannot be used: {path}: {reason}") from None
 
 
 def _parse_dotenv(text: str) -> dict[str, str]:
-    """Read `NAME=value` lines; a value may stand in single or double quotes; `#` starts a comment line."""
+    """Read `NAME=value` lines; a value may stand in single or double quotes; `#` starts a comment line.
+
+    Raises ValueError naming the line that is neither: what is silently left out would be silently not set.
+    """
     values: dict[str, str] = {}
-    for line in text.splitlines():
+    for number, line in enumerate(text.splitlines(), 1):
         match = _ENV_LINE.fullmatch(line)
         if match is None:
+            if not _NO_LINE.fullmatch(line):
+                raise ValueError(f"line {number} is not NAME=value")
             continue
         value = match[2]
         if len(value) >= 2 and value[0] == value[-1] and value[0] in "'\"":
@@ -401,7 +436,7 @@ def _forwarded(text: str) -> bool:
 
 
 def _pair(text: str) -> str:
-    if "/" in text or text.startswith("."):
+    if "/" in text or text.startswith(".") or text.endswith((".crt", ".key")):
         raise ValueError("must be the name of a pair, without folder and without .crt")
     return text
 

@@ -2,7 +2,9 @@
 
 In:    places (a setting's name, an address, a port), a number of workers, what an older parent left in the environment.
 Out:   named lists of bound, listening sockets; StartError in one line that names the setting.
-Laws:  1. A spread place has at least one socket per worker (SO_REUSEPORT); the kernel spreads connections over them.
+Laws:  1. A spread place has at least one socket per worker (SO_REUSEPORT); the kernel spreads connections over those
+       that listen. One that joins a host while it serves listens only when a worker accepts from it (server): else
+       clients would wait where nobody comes.
        2. A socket that was opened stays open as long as the host serves: closing one of several would reset whoever
        waits in its queue. Those that are more than workers are served by all workers. 3. What is inherited is checked
        (a listening TCP socket, bound where it is said to be) before it is used.
@@ -18,7 +20,7 @@ import os
 import socket
 import struct
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -80,6 +82,7 @@ class Sockets:
                     _require_free(place)
                     self._lists[place.setting] = []
             self.grow(workers)
+            self._listen(lambda place: inherited is None or not place.spread)
         except BaseException:
             self.close()
             raise
@@ -95,7 +98,7 @@ class Sockets:
         return [sock for sockets in self._lists.values() for sock in sockets]
 
     def grow(self, workers: int) -> None:
-        """Have enough sockets for so many workers. Raises StartError."""
+        """Have enough sockets for so many workers; they do not listen yet. Raises StartError."""
         for place in self.places:
             sockets = self._lists[place.setting]
             while len(sockets) < (workers if place.spread else 1):
@@ -103,6 +106,14 @@ class Sockets:
                     sockets.append(_bound(place))
                 except OSError as error:
                     raise _refusal(place, error) from None
+
+    def _listen(self, wanted: Callable[[Place], bool]) -> None:
+        for place in filter(wanted, self.places):
+            try:
+                for sock in self._lists[place.setting]:
+                    sock.listen(BACKLOG)
+            except OSError as error:
+                raise _refusal(place, error) from None
 
     def dealt(self, slot: int, workers: int) -> dict[str, list[socket.socket]]:
         """Give what worker number `slot` of so many accepts from: its own socket and those that are nobody's own."""
@@ -116,8 +127,9 @@ class Sockets:
     def hand_over(self, folder: Path) -> str:
         """Give VARIABLE's value for the program that this process is about to become (exec keeps descriptors)."""
         lists = {}
-        for setting, sockets in self._lists.items():
-            address, port = sockets[0].getsockname()[:2]
+        for setting, every in self._lists.items():
+            sockets = [sock for sock in every if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)]
+            address, port = every[0].getsockname()[:2]
             lists[setting] = {"address": address, "port": port, "descriptors": [sock.fileno() for sock in sockets]}
             for sock in sockets:
                 sock.set_inheritable(True)
@@ -213,7 +225,6 @@ def _bound(place: Place) -> socket.socket:
         if place.spread:  # also the first one: a later worker's socket could not join it otherwise
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind((place.address, place.port))
-        sock.listen(BACKLOG)
         sock.setblocking(False)
     except OSError:
         sock.close()

@@ -47,6 +47,6 @@ def reseal() -> None:
         lost += len(unopened)
         for origin_id in unopened:
             click.echo(f"tenant {tenant_id}, origin {origin_id}: no sealing key that is listed opens it", err=True)
-    click.echo(f"{count} client keys sealed anew")
+    click.echo(f"{count} client key{'' if count == 1 else 's'} sealed anew")
     if lost:
         raise SystemExit(1)

@@ -95,24 +95,27 @@ class Certificates:
         return self._owners.get(context, NO_NAMES)
 
     def check(self) -> None:
-        """For a start. Raises CertificateError when nobody, or not the default, could be served."""
-        self.scan()
+        """For a start. Raises CertificateError when nobody, or not the default, could be served; logs the rest."""
+        broken = self._look()
         if not self.pairs:
-            found = "; ".join(f"{name or self._folder}: {why}" for name, why in self.broken.items())
+            found = "; ".join(f"{name or self._folder}: {why}" for name, why in broken.items())
             raise CertificateError(found or f"there is no .crt with its .key in {self._folder}")
         if self._default and self._default not in self.pairs:
-            raise DefaultMissing(self.broken.get(self._default, f"there is no {self._default}.crt with its .key"))
+            raise DefaultMissing(broken.get(self._default, f"there is no {self._default}.crt with its .key"))
+        self._note(broken)
 
     def scan(self) -> None:
         """Look at the folder and load what changed. Blocks on the disk. Never raises: what is wrong is logged once."""
+        self._note(self._look())
+
+    def _look(self) -> Mapping[str, str]:
+        """Put in force what can be; gives what cannot."""
         try:
             found = self._listed()
         except OSError as error:
-            self._note({**self.broken, "": f"the folder cannot be read: {error.strerror}"})
-            return
+            return {**self.broken, "": f"the folder cannot be read: {error.strerror}"}
         if found == self._seen:
-            self._note({name: why for name, why in self.broken.items() if name})
-            return
+            return {name: why for name, why in self.broken.items() if name}
         pairs, broken = dict(self._table.pairs), {name: why for name, why in self.broken.items() if name in found}
         for name in set(pairs) - set(found):
             del pairs[name]
@@ -133,7 +136,7 @@ class Certificates:
                     _LOG.info("certificate %s: in force until %.0f", name, pair.expires_at)
         self._seen = found
         self._table = _indexed(pairs)
-        self._note(broken)
+        return broken
 
     def _listed(self) -> dict[str, tuple[object, ...]]:
         """Give each pair with what shows a change of its files; a half of a pair counts as one."""
@@ -191,9 +194,16 @@ def load_pair(folder: Path, name: str) -> Pair:
     context = server_context()
     try:
         context.load_cert_chain(chain_path, key_path, password=_no_password)
-    except (OSError, CertificateError) as error:
-        reason = getattr(error, "reason", None) or str(error)
-        raise CertificateError(f"{chain_path.name} and {key_path.name} do not fit: {reason}") from None
+    except ssl.SSLError as error:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            why = f"{key_path.name} is not the key of {chain_path.name}"
+        elif error.reason:
+            why = f"{chain_path.name} and {key_path.name} cannot be used: {error.reason}"
+        else:  # the chain could be read above
+            why = f"{key_path.name} is not a private key in PEM"
+        raise CertificateError(why) from None
+    except OSError as error:
+        raise CertificateError(f"{key_path.name}: {error.strerror}") from None
     if (chain, key) != (_octets(chain_path), _octets(key_path)):
         raise CertificateError("its files changed while they were read")
     if names == NO_NAMES:

@@ -18,6 +18,7 @@ from typing import Final
 import msgspec
 
 BOUNDS_S: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_ROW_LENGTH: Final = len(BOUNDS_S) + 2
 CELLS_MAX: Final = 2_000
 _KEYS_MAX: Final = 2_000
 _PREFIX: Final = "vantageedge_"
@@ -213,7 +214,10 @@ def _add(series: dict[str, float], name: str, value: float) -> None:
 
 
 def merge(dumps: Iterable[Dump], counters_only: bool = False) -> Dump:
-    """Add several up. `counters_only` for the dead: what they counted stays, what they measured does not."""
+    """Add several up. `counters_only` for the dead: what they counted stays, what they measured does not.
+
+    They may come from another release (a host that is being replaced): a histogram of other bounds is left out.
+    """
     total = Dump()
     for dump in dumps:
         for metric, series in dump.counters.items():
@@ -224,7 +228,8 @@ def merge(dumps: Iterable[Dump], counters_only: bool = False) -> Dump:
             kept_rows = total.histograms.setdefault(metric, {})
             for name, row in rows.items():
                 old = kept_rows.get(name)
-                kept_rows[name] = row if old is None else [a + b for a, b in zip(old, row, strict=True)]
+                if len(row) == _ROW_LENGTH:
+                    kept_rows[name] = row if old is None else [a + b for a, b in zip(old, row, strict=True)]
         if not counters_only:
             _fold(total.summed, dump.summed, operator.add)
             _fold(total.largest, dump.largest, max)
@@ -260,7 +265,7 @@ def render(dump: Dump, pause: Callable[[], None]) -> bytes:
 
 
 def _head(lines: list[str], metric: str, kind: str) -> None:
-    lines.append(f"# HELP {_PREFIX}{metric} {_HELP[metric]}")
+    lines.append(f"# HELP {_PREFIX}{metric} {_HELP.get(metric, 'Counted by another release.')}")
     lines.append(f"# TYPE {_PREFIX}{metric} {kind}")
 
 

@@ -105,3 +105,6 @@ def test_every_setting_is_in_the_example_with_its_default():
         if path.exists():
             used |= set(re.findall(r"\"([A-Z][A-Z0-9]*_[A-Z0-9_]+|PORT)\"", path.read_text()))
     assert used - documented == set()
+    for path in ("Procfile", "devstack/environment.py", "docker-compose.yml"):
+        used |= set(re.findall(r"[A-Z][A-Z0-9]*_[A-Z0-9_]+|PORT", (ROOT / path).read_text()))
+    assert documented - used == set()

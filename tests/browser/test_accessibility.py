@@ -7,6 +7,7 @@ from axe_playwright_python.sync_playwright import Axe
 
 from tests.browser.conftest import Visit, Visitor
 from tests.browser.stack import Stack
+from tests.origins.authority import Authority
 
 
 @pytest.fixture(scope="module")
@@ -17,11 +18,17 @@ def furnished(stack: Stack) -> dict[str, str]:
     route_id = stack.route("/accessible/{id}", origin_id, name="seen", rate_limit=limit, cache_policy=cache)
     stack.route("/accessible/off", origin_id, enabled=False, auth_mode="apikey_required", required_scopes=["read"])
     key = stack.api("alice", "POST", "/api-keys", {"name": "accessible", "scopes": ["read", "write"]})
-    return {"origin": origin_id, "route": route_id, "key": key["id"]}
+    authority = Authority()
+    client = authority.issue("client.test")
+    tls = {"ca_certificates": authority.certificate, "server_name": "origin.internal.example.com"}
+    tls |= {"client_certificate": client.certificate, "client_key": client.key}
+    secured = stack.api("alice", "POST", "/origins", {"name": "secured", "url": "https://api.example.com", "tls": tls})
+    return {"origin": origin_id, "secured": secured["id"], "route": route_id, "key": key["id"]}
 
 
 PAGES = (
     "", "origins", "origins/new", "origins/{origin}", "origins/{origin}/edit", "origins/{origin}/delete",
+    "origins/{secured}", "origins/{secured}/edit",
     "routes", "routes?q=nothing-fits", "routes/new", "routes/{route}", "routes/{route}/edit", "routes/{route}/delete",
     "keys", "keys/new", "keys/import", "keys/{key}/revoke", "cache", "config", "no-such-page",
 )  # fmt: skip

@@ -11,7 +11,7 @@ PEPPERS = "2:" + "ab" * 32 + ",1:" + "cd" * 32
 ENVIRON = {
     "REDIS_URL": "redis://127.0.0.1:6379",
     "KEY_PEPPERS": PEPPERS,
-    "CLERK_PUBLISHABLE_KEY": "pk_test_Y2xlcmsuZXhhbXBsZS5jb20k",
+    "CLERK_PUBLISHABLE_KEY": "pk_live_Y2xlcmsuZXhhbXBsZS5jb20k",
     "CONSOLE_URL": "https://console.example.com/",
     "EDGE_BASE_DOMAIN": "Example.com",
 }
@@ -48,6 +48,29 @@ def test_sealing_keys_are_optional_and_the_demos_are_refused_in_production():
     assert load(ENVIRON | {"SEALING_KEYS": demos, "VANTAGEEDGE_ENV": "development"}).sealing_keys
 
 
+def test_production_refuses_what_only_a_laptop_may_have():
+    for name, value in (
+        ("KEY_PEPPERS", "1:" + b"demo-only".hex() + "ab" * 32),
+        ("CLERK_PUBLISHABLE_KEY", "pk_test_Y2xlcmsuZXhhbXBsZS5jb20k"),
+        ("CLERK_FRONTEND_API_URL", "http://clerk.example.com"),
+        ("CLERK_ISSUER", "http://clerk.example.com"),
+        ("CLERK_JWKS_URL", "http://clerk.example.com/jwks.json"),
+    ):
+        assert [line.split()[0] for line in wrong(**{name: value})] == [name]
+        assert not load(ENVIRON | {name: value, "VANTAGEEDGE_ENV": "development"}).production
+
+
+def test_settings_that_would_do_nothing_by_themselves_are_refused():
+    for name, value, missing in (
+        ("EDGE_TLS_CERTIFICATES", "/certificates", "EDGE_TLS_PORT"),
+        ("EDGE_TLS_DEFAULT", "main", "EDGE_TLS_PORT"),
+        ("EDGE_PROXY_PROTOCOL", "on", "EDGE_TRUSTED_PROXIES"),
+        ("EDGE_TRUSTED_FORWARDED", "forwarded", "EDGE_TRUSTED_PROXIES"),
+    ):
+        (line,) = wrong(**{name: value})
+        assert line.startswith(f"{missing} is not set ({name}")
+
+
 def test_how_long_a_tunnel_may_be_idle_is_a_setting():
     assert load(ENVIRON).limits.tunnel_idle_timeout_s == 300
     assert load(ENVIRON | {"EDGE_TUNNEL_IDLE_TIMEOUT_S": "3600"}).limits.tunnel_idle_timeout_s == 3600
@@ -64,6 +87,7 @@ def test_each_clerk_setting_may_be_given_instead():
     clerk = load(
         ENVIRON
         | {
+            "VANTAGEEDGE_ENV": "development",
             "CLERK_FRONTEND_API_URL": "http://127.0.0.1:8081/",
             "CLERK_ISSUER": "http://issuer.test",
             "CLERK_AUTHORIZED_PARTIES": "http://a.test, http://b.test/",
@@ -109,6 +133,7 @@ def test_each_clerk_setting_may_be_given_instead():
         ("EDGE_TLS_PORT", "https"),
         ("EDGE_TLS_CERTIFICATES", None),
         ("EDGE_TLS_DEFAULT", "../a"),
+        ("EDGE_TLS_DEFAULT", "a.crt"),
         ("EDGE_TRUSTED_PROXIES", None),
         ("EDGE_TRUSTED_PROXIES", "10.0.0.1/8"),
         ("EDGE_PROXY_PROTOCOL", "yes"),
@@ -158,9 +183,7 @@ def test_a_redis_url_is_taken_apart():
 
 def test_dotenv_fills_in_what_the_environment_leaves_out_in_development_only(tmp_path: Path):
     dotenv = tmp_path / ".env"
-    dotenv.write_text(
-        "# a comment\nexport EDGE_PORT='8123'\nEDGE_WORKERS=\"4\"\nnonsense\nEDGE_BASE_DOMAIN=other.test\n"
-    )
+    dotenv.write_text("# a comment\nexport EDGE_PORT='8123'\nEDGE_WORKERS=\"4\"\n\nEDGE_BASE_DOMAIN=other.test\n")
     given = ENVIRON | {"VANTAGEEDGE_ENV": "development"}
     settings = load(given, dotenv)
     assert (settings.port, settings.workers, settings.base_domain) == (8123, 4, "example.com")
@@ -177,8 +200,21 @@ def test_a_settings_file_fills_in_what_the_environment_leaves_out_in_production_
     assert (settings.workers, settings.port, settings.base_domain) == (4, 8001, "example.com")
     assert settings.limits.drain_timeout_s == 7
     file.write_bytes(b"EDGE_WORKERS=\xff")
-    with pytest.raises(SettingsError, match="^EDGE_SETTINGS_FILE cannot be read: .*: it is not UTF-8$"):
+    with pytest.raises(SettingsError, match="^EDGE_SETTINGS_FILE cannot be used: .*: it is not UTF-8$"):
         load(given)
+    file.write_text("# workers\nEDGE_WORKERS 4\n")
+    with pytest.raises(SettingsError, match="^EDGE_SETTINGS_FILE cannot be used: .*: line 2 is not NAME=value$"):
+        load(given)
+
+
+def test_a_settings_file_that_anybody_may_write_is_refused(tmp_path: Path):
+    file = tmp_path / "settings"
+    file.write_text("EDGE_WORKERS=4\n")
+    file.chmod(0o666)
+    with pytest.raises(SettingsError, match="^EDGE_SETTINGS_FILE cannot be used: .*: anybody may write it$"):
+        load(ENVIRON | {"EDGE_SETTINGS_FILE": str(file)})
+    file.chmod(0o664)
+    assert load(ENVIRON | {"EDGE_SETTINGS_FILE": str(file)}).workers == 4
 
 
 def test_ipv6_may_be_bound():
@@ -227,6 +263,11 @@ def test_every_limit_can_be_set_and_is_as_documented_when_it_is_not():
         connections_per_client_max=50, upstream_idle_per_target_max=0, upstream_per_target_max=100,
         upstream_idle_timeout_s=40.0, tunnel_idle_timeout_s=60.0, drain_timeout_s=5.0,
     )  # fmt: skip
+
+
+def test_a_wrong_environment_is_one_mistake():
+    demos = "1:" + b"demo-only".hex() + "00" * 23
+    assert len(wrong(VANTAGEEDGE_ENV="staging", SEALING_KEYS=demos)) == 1
 
 
 def test_a_request_line_is_part_of_its_head():

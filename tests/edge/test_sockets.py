@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -49,6 +50,22 @@ def test_sockets_beyond_the_workers_are_served_by_all_of_them(sockets):
     assert dealt[0][1:] == dealt[1][1:] != []
     assert {number for own in dealt for number in own} == {sock.fileno() for sock in sockets.all[:3]}
     assert len(numbers(sockets.dealt(0, 1))["EDGE_PORT"]) == 3
+
+
+def test_what_joins_a_serving_host_does_not_listen_before_a_worker_does_and_is_not_handed_over(sockets, tmp_path):
+    first = sockets.dealt(0, 2)["EDGE_PORT"][0]
+    sockets.grow(6)
+    for _ in range(40):  # each is taken by one of the two that listen
+        socket.create_connection(first.getsockname()).close()
+    waiting = 0
+    for sock in sockets.all[:6]:
+        with contextlib.suppress(OSError):
+            while True:
+                sock.accept()[0].close()
+                waiting += 1
+    assert waiting == 40
+    told = json.loads(sockets.hand_over(tmp_path))["sockets"]["EDGE_PORT"]["descriptors"]
+    assert told == [sock.fileno() for sock in sockets.all[:2]]
 
 
 def test_a_taken_port_is_refused_although_it_could_be_shared(places, sockets):

@@ -63,7 +63,7 @@ class EdgeHost:
             "KEY_PEPPERS": "1:" + PEPPER.hex(),
             "EDGE_BASE_DOMAIN": "localhost",
             "CLERK_ISSUER": "https://clerk.test",
-            "CLERK_JWKS_URL": "http://127.0.0.1:9/jwks.json",
+            "CLERK_JWKS_URL": "https://127.0.0.1:9/jwks.json",
             "CONSOLE_URL": "http://localhost:8080",
             "EDGE_BIND": "127.0.0.1",
             "EDGE_PORT": str(self.port),

@@ -180,7 +180,7 @@ def test_a_killed_worker_is_replaced_and_what_it_counted_stays(edge):
 
 
 def test_a_stopped_worker_is_killed_and_replaced(store, publisher, tmp_path):
-    with EdgeHost(store.url, tmp_path, EDGE_HEARTBEAT_TIMEOUT_S="3") as edge:
+    with EdgeHost(store.url, tmp_path, EDGE_HEARTBEAT_TIMEOUT_S="2") as edge:
         first = set(edge.pids())
         os.kill(min(first), signal.SIGSTOP)
         edge.eventually(lambda: min(first) not in edge.pids() and len(edge.pids()) == 2, timeout_s=20)

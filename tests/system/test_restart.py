@@ -188,6 +188,7 @@ def test_a_reload_whose_workers_cannot_boot_is_given_up_and_the_old_ones_stay(ed
         edge.send(signal.SIGHUP)
         edge.eventually(lambda: edge.said("the reload is given up"))
         assert edge.settled(2) == first
+        assert edge.statuses("/public/x", 30) == {200}  # nobody waits at the third worker's socket
     assert load.counts.failures == []
     edge.settings(EDGE_WORKERS="2")
     edge.reload()

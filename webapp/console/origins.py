@@ -9,6 +9,7 @@ Not here: rules (webapp.schemas.origin), who may write (services).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
@@ -81,9 +82,12 @@ def index() -> Response:
 @reads("/origins/<uuid:origin_id>", "origins_show")
 def show(origin_id: UUID) -> Response:
     origin = origins.get(visit().actor, origin_id)
+    expires_at = None if origin.tls is None else origin.tls.client_certificate_expires_at
     return page(
         "console/origins/show.html",
         origin=origin,
+        speaks_tls=any(target.url.startswith("https:") for target in origin.targets),
+        certificate_expired=expires_at is not None and expires_at <= datetime.now(UTC),
         health=health_of(origin),
         targets=[(target, health_of_target(target)) for target in origin.targets],
         routes=routes_to(origin_id),

@@ -107,7 +107,7 @@ class TlsNew(Input):
     @model_validator(mode="after")
     def _key_of_something(self) -> Self:
         if self.client_key is not None and self.client_certificate is None:
-            raise wrong("client_certificate", "must be given with client_key")
+            raise wrong("client_certificate", "must be given with the client key")
         return self
 
 

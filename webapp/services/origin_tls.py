@@ -71,7 +71,7 @@ def _sealed_key(new: TlsNew, chain: str, held: Mapping[str, Any], place: bytes) 
     kept = held.get(_SEALED)
     if new.client_key is None:
         if kept is None:
-            raise Invalid.field("tls.client_key", "must be given with client_certificate")
+            raise Invalid.field("tls.client_key", "must be given with the client certificate")
         if chain == held.get("client_certificate") and not _is_outdated(kept, keys):
             return str(kept)
         try:
@@ -81,7 +81,7 @@ def _sealed_key(new: TlsNew, chain: str, held: Mapping[str, Any], place: bytes) 
     else:
         key = new.client_key
     if not certificates.key_fits(key, chain):
-        raise Invalid.field("tls.client_key", "is not the key of client_certificate (whose leaf must come first)")
+        raise Invalid.field("tls.client_key", "is not the key of the client certificate (whose leaf must come first)")
     if not keys:
         raise Invalid.field("tls.client_key", "cannot be stored: this deployment has no SEALING_KEYS")
     return sealing.seal(keys, key.encode("ascii"), place, os.urandom(sealing.NONCE_BYTES))

@@ -128,7 +128,13 @@ def test_what_is_no_tls_is_closed_and_counted(gateway):
     eventually(lambda: refused(gateway) == {"tls-handshake-failed": 1})
 
 
-def test_a_stalled_handshake_is_ended_and_delays_nobody(gateway, folder):
+def test_a_stalled_handshake_is_ended_and_delays_nobody(certificates, folder):
+    with Gateway(certificates=certificates, handshake_timeout_s=1.5) as gateway:
+        gateway.pipeline.answer = tells
+        stall(gateway, folder)
+
+
+def stall(gateway, folder):
     context = ssl.create_default_context(cafile=str(folder / "a.crt"))
     out = ssl.MemoryBIO()
     hello = context.wrap_bio(ssl.MemoryBIO(), out, server_hostname="a.example")
@@ -143,12 +149,12 @@ def test_a_stalled_handshake_is_ended_and_delays_nobody(gateway, folder):
     with gateway.tls_client(folder / "a.crt", "a.example") as client:
         client.send(get())
         assert client.answer().status == 200
-    assert time.monotonic() - began < 0.4
+    assert refused(gateway) == {}  # all of them are still at it
     with pytest.raises(OSError):
         for octet in range(40):  # an octet now and then does not prolong it
             trickling.sendall(octets[octet : octet + 1])
-            time.sleep(0.05)
-    assert time.monotonic() - began < 1.5
+            time.sleep(0.1)
+    assert time.monotonic() - began < 3
     for client in (*stalled, trickling):
         client.close()
     eventually(lambda: gateway.listener.connections == 0)

@@ -11,7 +11,7 @@ import gevent
 import pytest
 
 from edge.net.certificate_watch import CertificateWatch
-from edge.net.certificates import CertificateError, Certificates, DefaultMissing, Names
+from edge.net.certificates import CertificateError, Certificates, DefaultMissing, Names, load_pair
 from tests.edge.net import authority
 
 
@@ -203,7 +203,7 @@ def test_of_pairs_of_one_name_the_one_that_lasts_longest_serves(folder, certific
     assert server.name == "a-renewed"
 
 
-def test_a_start_without_a_usable_pair_or_without_the_default_is_refused(tmp_path, folder):
+def test_a_start_without_a_usable_pair_or_without_the_default_is_refused(tmp_path, folder, caplog):
     with pytest.raises(CertificateError, match="folder cannot be read"):
         Certificates(tmp_path / "absent").check()
     empty = tmp_path / "empty"
@@ -216,7 +216,21 @@ def test_a_start_without_a_usable_pair_or_without_the_default_is_refused(tmp_pat
         Certificates(empty).check()
     with pytest.raises(DefaultMissing, match=r"there is no other.crt"):
         Certificates(folder, "other").check()
+    assert caplog.messages == []  # whoever starts us says it, once
     assert repr(Certificates(folder)) == "<Certificates 0 pairs, 0 broken>"
+
+
+def test_what_is_wrong_with_a_key_is_said_in_words(folder):
+    (folder / "a.key").write_bytes(b"nonsense")
+    with pytest.raises(CertificateError, match=r"^a\.key is not a private key in PEM$"):
+        load_pair(folder, "a")
+    authority.put(folder, "b", "b.example")
+    (folder / "a.key").write_bytes((folder / "b.key").read_bytes())
+    with pytest.raises(CertificateError, match=r"^a\.key is not the key of a\.crt$"):
+        load_pair(folder, "a")
+    encrypted(folder)
+    with pytest.raises(CertificateError, match="^the key is encrypted$"):
+        load_pair(folder, "a")
 
 
 def test_the_watch_sees_a_change_and_looks_in_a_thread(folder, certificates):

@@ -121,7 +121,7 @@ def test_a_server_that_is_not_there_costs_nothing(server, tmp_path):
     server.names("a.test", a("192.0.2.1"))
     began = time.monotonic()
     assert asking(gone, server)("a.test").addresses == ("192.0.2.1",)
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < 1.5  # a silent one would cost seconds
 
 
 @pytest.mark.parametrize("says", [SERVFAIL, Reply(rcode="REFUSED"), Reply(raw=b"\x81\x80\0\1\0\1\0\0\0\0garbage")])

@@ -103,8 +103,8 @@ def test_a_client_that_leaves_takes_its_origins_request_along(behaviour, request
             client.sock.close()
         else:
             client.sock.shutdown(socket.SHUT_WR)
-        eventually(lambda: watched.ended_mono > 0.0, 2.0)
-        assert watched.ended_mono - left_mono < 0.8
+        eventually(lambda: watched.ended_mono > 0.0, 2.5)
+        assert watched.ended_mono - left_mono < 2
         record = one_record(gateway)
         assert (record.client_gone, record.error) == (True, None)
         eventually(lambda: gateway.upstream.connections == 0)
@@ -368,16 +368,15 @@ def test_what_stands_behind_a_broken_request_is_not_served():
 @pytest.mark.parametrize("framing", [b"Transfer-Encoding: chunked\r\n", b"", b"Content-Length: 20\r\n"])
 @pytest.mark.parametrize("version", [b"1.1", b"1.0"])
 def test_a_small_piece_from_the_origin_reaches_the_client_at_once(framing, version):
-    said = []
+    heard = threading.Semaphore(1)
 
     def events(sock):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         origins.head(sock)
         sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n" + framing + b"\r\n")
         for number in range(2):
-            time.sleep(0.15)
+            assert heard.acquire(timeout=5)  # nothing more is said until the client has this one
             event = b"data: %02d\n\n" % number
-            said.append(time.monotonic())
             sock.sendall(b"%x\r\n%b\r\n" % (len(event), event) if b"chunked" in framing else event)
         sock.sendall(b"0\r\n\r\n" if b"chunked" in framing else b"")
 
@@ -386,5 +385,4 @@ def test_a_small_piece_from_the_origin_reaches_the_client_at_once(framing, versi
         client.until(b"\r\n\r\n")
         for number in range(2):
             client.until(b"data: %02d\n\n" % number)
-            assert time.monotonic() - said[number] < 0.12
-            assert len(said) == number + 1, "the next was not said yet"
+            heard.release()

@@ -169,7 +169,7 @@ def test_more_than_one_socket_can_be_accepted_from():
 
 def test_drain_does_not_wait_for_ever():
     with Gateway() as gateway, gateway.client() as stuck:
-        gateway.pipeline.answer = slow(60)
+        gateway.pipeline.answer = slow(4.5)
         stuck.send(GET)
         eventually(lambda: gateway.listener.connections == 1)
         time.sleep(0.05)

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import threading
 import time
 
 import gevent
 import pytest
 
+from edge.net import pump
 from tests.edge.fakes import a_bucket, a_cache, a_route
 from tests.edge.net.gateway import Answer, Client, WholeGateway, eventually
 from tests.origins import misbehaving as origins
@@ -86,8 +88,9 @@ def final(client: Client) -> Answer:
 # 100 (Continue)
 
 
-def test_the_origin_lets_a_waiting_client_go_on_and_not_before():
+def test_the_origin_lets_a_waiting_client_go_on_and_not_before(monkeypatch):
     """RFC 9110 section 10.1.1: a proxy forwards the expectation, and the 100 is the origin's to send."""
+    monkeypatch.setattr(pump, "CONTINUE_S", 5.0)
     scene = []
 
     def thinks_first(plays, sock):
@@ -104,7 +107,7 @@ def test_the_origin_lets_a_waiting_client_go_on_and_not_before():
         began = time.monotonic()
         client.send(b"abc")
         assert (final(client).body, plays.bodies) == (b"ok", [b"abc"])
-        assert time.monotonic() - began < 0.8, "the origin's word is enough"
+        assert time.monotonic() - began < 3, "the origin's word is enough"
         client.send(put())
         assert client.until(b"\r\n\r\n").startswith(b"HTTP/1.1 100 ")
         client.send(b"abc")
@@ -162,7 +165,8 @@ def test_a_client_that_goes_on_by_itself_is_not_told_to():
         assert client.buffer == b""
 
 
-def test_who_does_not_wait_has_nobody_wait():
+def test_who_does_not_wait_has_nobody_wait(monkeypatch):
+    monkeypatch.setattr(pump, "CONTINUE_S", 5.0)
     plays = Plays(only_reads)
     with Origin(plays) as origin, WholeGateway(origin.url) as gateway, gateway.client() as client:
         began = time.monotonic()
@@ -170,7 +174,7 @@ def test_who_does_not_wait_has_nobody_wait():
         time.sleep(0.1)
         client.send(b"c")
         assert final(client).head.startswith(b"HTTP/1.1 200")
-        assert time.monotonic() - began < 0.9
+        assert time.monotonic() - began < 3
         client.send(put() + b"abc")
         assert final(client).status == 200
         assert all(b"Expect" not in head for head in plays.heads)
@@ -192,8 +196,9 @@ def test_a_late_100_is_not_told_twice():
         assert client.until(b"\r\n").startswith(b"HTTP/1.1 200")
 
 
-def test_an_origin_seen_to_speak_http_1_0_is_not_asked_and_the_client_goes_on_at_once():
+def test_an_origin_seen_to_speak_http_1_0_is_not_asked_and_the_client_goes_on_at_once(monkeypatch):
     """RFC 9110 section 10.1.1: a proxy that believes the next server to be HTTP/1.0 MAY generate the 100 itself."""
+    monkeypatch.setattr(pump, "CONTINUE_S", 5.0)
 
     def old(plays, sock):
         if b"PUT " in plays.heads[-1]:
@@ -207,7 +212,7 @@ def test_an_origin_seen_to_speak_http_1_0_is_not_asked_and_the_client_goes_on_at
         began = time.monotonic()
         client.send(put())
         assert client.until(b"\r\n\r\n") == CONTINUE
-        assert time.monotonic() - began < 0.9
+        assert time.monotonic() - began < 3
         client.send(b"abc")
         assert final(client).body == b"ok"
         assert b"Expect" not in plays.heads[1]
@@ -293,22 +298,22 @@ def test_a_client_that_leaves_while_it_waits_ends_the_origins_request():
 
 def test_interim_answers_pass_on_end_to_end_as_they_come():
     """RFC 9110 section 15.2: "a proxy MUST forward 1xx responses unless the proxy itself requested" them."""
+    hinted = threading.Event()
 
     def hints(plays, sock):
         sock.sendall(
             b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\nConnection: X-Hop\r\nX-Hop: 1\r\n"
             b"Keep-Alive: 5\r\n\r\n"
         )
-        time.sleep(0.3)
+        assert hinted.wait(5)  # the first has reached the client before the next is said
         sock.sendall(b"HTTP/1.1 102 Processing\r\n\r\n" + CONTINUE + OK)
 
     with Origin(Plays(hints)) as origin, WholeGateway(origin.url) as gateway, gateway.client() as client:
-        began = time.monotonic()
         client.send(GET)
         assert client.until(b"\r\n\r\n") == (
             b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\nVia: 1.1 vantageedge\r\n\r\n"
         )
-        assert time.monotonic() - began < 0.25
+        hinted.set()
         assert [head[9:12] for head in interims(client)] == [b"102", b"100"]
         assert client.answer().body == b"ok"
         client.send(GET)
@@ -435,7 +440,7 @@ def test_interim_answers_buy_an_origin_no_time():
     def never_ends(plays, sock):
         for _ in range(12):
             sock.sendall(b"HTTP/1.1 102 Processing\r\n\r\n")
-            time.sleep(0.1)
+            time.sleep(0.25)
         return False
 
     with (
@@ -447,7 +452,7 @@ def test_interim_answers_buy_an_origin_no_time():
         client.send(GET)
         interims(client)
         assert client.answer().status == 504
-        assert time.monotonic() - began < 1.1
+        assert time.monotonic() - began < 2
 
 
 def test_what_is_kept_is_the_final_answer_alone():

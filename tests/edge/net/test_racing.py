@@ -77,10 +77,11 @@ def test_what_failed_is_remembered_within_a_bound():
     assert len(racing._failed) <= 1024
 
 
-def test_an_address_that_refuses_hands_over_at_once(listening):
+def test_an_address_that_refuses_hands_over_at_once(listening, monkeypatch):
+    monkeypatch.setattr(racing, "ATTEMPT_S", 5.0)
     began = time.monotonic()
-    assert connected(["127.0.0.2", "127.0.0.3", "127.0.0.1"], listening) == "127.0.0.1"
-    assert time.monotonic() - began < 0.2
+    assert connected(["127.0.0.2", "127.0.0.3", "127.0.0.1"], listening, timeout_s=8.0) == "127.0.0.1"
+    assert time.monotonic() - began < 3
 
 
 def test_an_address_without_a_route_hands_over_at_once(listening):

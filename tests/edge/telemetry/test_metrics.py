@@ -36,6 +36,15 @@ def test_the_text_is_what_prometheus_reads():
     assert read["vantageedge_request_duration_seconds_sum", where] == 99.003
 
 
+def test_what_another_release_counts_does_not_break_a_scrape_or_a_burial():
+    ours = Dump(histograms={"overhead_seconds": {"": [1.0] * 17}})
+    theirs = Dump(counters={"new_total": {"": 2}}, histograms={"overhead_seconds": {"": [1.0] * 12}})
+    for dumps in ([ours, theirs], [theirs, ours]):
+        read = samples(merge(dumps))
+        assert read["vantageedge_new_total", ()] == 2
+        assert read["vantageedge_overhead_seconds_count", ()] == 16
+
+
 def test_a_label_value_cannot_break_out():
     assert metrics.labels(policy='a"b\\c\nd') == 'policy="a\\"b\\\\c\\nd"'
 

@@ -122,7 +122,7 @@ def test_the_key_is_in_clear_nowhere(
         ({"client_certificate": CLIENT.certificate}, "tls.client_key", "must be given"),
         ({"client_key": CLIENT.key}, "tls.client_certificate", "must be given"),
         (tls(client_key="x"), "tls.client_key", "private key in PEM"),
-        (tls(client_key=CA.issue("x.test").key), "tls.client_key", "not the key of client_certificate"),
+        (tls(client_key=CA.issue("x.test").key), "tls.client_key", "not the key of the client certificate"),
         (tls(CA.issue("old.test", days=-1)), "tls.client_certificate", "expired on 20"),
         (tls(CA.issue("new.test", from_days=1)), "tls.client_certificate", "not valid before 20"),
         (tls(client_certificate=CLIENT.certificate * 9), "tls.client_certificate", "at most 8"),
@@ -225,7 +225,7 @@ def test_sealing_keys_rotate_without_a_pause(
     sealing_with(f"1:{ONE},2:{TWO}")
     runner = app.test_cli_runner()
     result = runner.invoke(args=["reseal"])
-    assert (result.exit_code, result.output) == (0, "1 client keys sealed anew\n")
+    assert (result.exit_code, result.output) == (0, "1 client key sealed anew\n")
     config = published(store, demo.tenant_id)
     assert sealing.key_id_of(config.client_key or "") == 2
     assert opened(config, demo.tenant_id, origin_id, f"2:{TWO}") == CLIENT.key

@@ -49,7 +49,8 @@ def test_settings_are_made_shown_kept_and_cleared(browser: Client, alice: Person
     (origin,) = alice.get("/origins").get_json()["items"]
     assert origin["tls"]["ca_certificates"] == CA.certificate
     page = browser.get(f"/t/demo/origins/{origin['id']}", headers=HTMX).text
-    assert "own certificate authorities, as <code>a.test</code>, client certificate until" in page
+    assert "the origin's own authorities, as <code>a.test</code>" in html.unescape(page)
+    assert "<dt>Client certificate</dt><dd>expires <time" in page
     edit = f"origins/{origin['id']}/edit"
     form = html.unescape(browser.get(f"/t/demo/{edit}", headers=HTMX).text)
     assert CLIENT.certificate.strip() in form
@@ -69,7 +70,7 @@ def test_a_refused_form_names_the_control_and_never_gives_the_key_back(browser: 
     answer = submit(browser, "origins/new", **given)
     assert answer.status_code == 422
     assert 'id="tls_client_key-error"' in answer.text
-    assert "not the key of client_certificate" in html.unescape(answer.text)
+    assert "not the key of the client certificate" in html.unescape(answer.text)
     assert CLIENT.certificate.strip() in html.unescape(answer.text)
     assert other.key.splitlines()[1] not in answer.text
     for control, value in (("tls_ca_certificates", "x"), ("tls_server_name", "a b"), ("tls_client_certificate", "x")):
@@ -82,4 +83,8 @@ def test_a_refused_form_names_the_control_and_never_gives_the_key_back(browser: 
 def test_an_origin_without_settings_says_so(browser: Client, alice: Person) -> None:
     origin = alice.make("/origins", an_origin())
     page = browser.get(f"/t/demo/origins/{origin['id']}", headers=HTMX).text
-    assert "verified by the system&#39;s authorities" in page or "verified by the system's authorities" in page
+    assert "verified by the system's authorities" in html.unescape(page)
+    assert "Client certificate" not in page
+    plain = alice.make("/origins", an_origin(name="plain", url="http://plain.example.com"))
+    page = browser.get(f"/t/demo/origins/{plain['id']}", headers=HTMX).text
+    assert '<dt>TLS</dt><dd><span class="muted">none</span></dd>' in page
