@@ -31,6 +31,9 @@ _LOG: Final = logging.getLogger(__name__)
 BATCH_EVERY_S: Final = 0.025
 _BATCHES_A_WRITE: Final = 4
 """Waking the thread that writes costs as much as encoding a hundred lines: not for every batch."""
+_WRITE_BYTES: Final = 65_536
+_LINES_A_TURN: Final = 32
+"""So many are encoded before others get a turn: a whole batch would make them wait for a millisecond."""
 EXCHANGES_MAX: Final = 8_192
 LINES_MAX: Final = 65_536
 BYTES_MAX: Final = 64 * 1024 * 1024
@@ -261,9 +264,9 @@ class AccessLog:
             old, self._fd = self._fd, _open(self._path)
             os.close(old)
 
-    def encode(self) -> None:
-        """Turn what was held into lines for the writer."""
-        exchanges, self.exchanges = self.exchanges, []
+    def encode(self, most: int = EXCHANGES_MAX) -> None:
+        """Turn what was held, so many exchanges of it, into lines for the writer."""
+        exchanges, self.exchanges = self.exchanges[:most], self.exchanges[most:]
         refusals, self.refusals = self.refusals, []
         if not exchanges and not refusals:
             return
@@ -289,17 +292,26 @@ class AccessLog:
         while True:
             for _ in range(_BATCHES_A_WRITE):
                 gevent.sleep(BATCH_EVERY_S)
-                try:
-                    self.encode()
-                except Exception:  # a line that cannot be written must not be the last one
-                    _LOG.exception("a batch of the access log is lost")
+                for _ in range(len(self.exchanges) // _LINES_A_TURN):
+                    self._encode_or_lose(_LINES_A_TURN)
+                    gevent.sleep(0)
+                self._encode_or_lose(EXCHANGES_MAX)
             if self._blobs and (pending is None or pending.ready()):  # type: ignore[attr-defined]
                 pending = threadpool.spawn(self._write)
+
+    def _encode_or_lose(self, most: int) -> None:
+        try:
+            self.encode(most)
+        except Exception:  # a line that cannot be written must not be the last one
+            _LOG.exception("a batch of the access log is lost")
 
     def _write(self) -> None:
         """Write all that waits; runs in a thread, because a pipe or a disk may make it wait."""
         while self._blobs:
             count, blob = self._take()
+            while self._blobs and len(blob) < _WRITE_BYTES:
+                more, behind = self._take()
+                count, blob = count + more, blob + behind
             view = memoryview(blob)
             try:
                 while view:
