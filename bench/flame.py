@@ -5,7 +5,8 @@ In:    py-spy (a wheel of requirements-bench.lock), which reads the worker's sta
 Out:   an SVG below 300 kB; the shares of the rooms between the markers of docs/performance.md; on standard output the
        functions that lead, by their own time.
 Laws:  1. Only moments in which the worker is on a core count: one that waits is not what we look for. 2. The kernel's
-       share is not drawn apart: a system call shows as the Python line that made it.
+       share is not drawn apart: a system call shows as the Python line that made it. 3. The worker is not stopped for
+       a sample: where it can be stopped, at the end of a system call, would seem to be where it always is.
 """
 
 from __future__ import annotations
@@ -158,7 +159,7 @@ def record(seconds: int, rate: int = _SAMPLES_PER_S) -> str:
         try:
             argv = [
                 py_spy, "record", "--pid", str(host.workers()[0]), "--duration", str(seconds), "--rate", str(rate),
-                "--format", "raw", "--function", "--threads", "--output", str(stacks),
+                "--format", "raw", "--function", "--threads", "--nonblocking", "--output", str(stacks),
             ]  # fmt: skip
             done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=seconds + 30)
         finally:

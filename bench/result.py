@@ -62,8 +62,9 @@ def machine() -> dict[str, Any]:
     except OSError:
         pass
     memory_mib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 1024**2
+    kernel = ".".join(platform.release().split(".")[:2])
     return {
-        "cores": len(os.sched_getaffinity(0)), "cpu": model, "memory_mib": memory_mib, "kernel": platform.release(),
+        "cores": len(os.sched_getaffinity(0)), "cpu": model, "memory_mib": memory_mib, "kernel": kernel,
         "machine": platform.machine(), "python": platform.python_version(),
     }  # fmt: skip
 
