@@ -138,3 +138,11 @@ def test_no_wire_is_left_behind_by_a_failure(listening):
     with pytest.raises(GatewayError):
         attempt(listening.getsockname()[1], "127.0.0.2")
     assert len(sweeper.wires) == before
+
+
+def test_a_loop_that_stood_still_before_a_connect_takes_no_time_from_it(listening):
+    """The clock of the sweeps is as old as the last of them."""
+    sweeper = Sweeper.of_this_hub()
+    sweeper.now_mono -= 10.0
+    wire = attempt(listening.getsockname()[1], "127.0.0.2", "127.0.0.1")
+    wire.close()
