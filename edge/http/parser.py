@@ -8,6 +8,8 @@ Laws:  1. No leniency (RFC 9112): what two parsers could read differently is ref
        on the time or the request line is remembered. 5. Request fields with "_" in the name are not seen by anybody:
        origins (CGI, WSGI) would take them for their look-alikes with "-".
 Not here: what may pass on (headers), bodies (framing), which bytes to read (edge.net).
+
+Longer than 400 lines because requests and responses share their blocks, their memo and their reasons for refusal.
 """
 
 from __future__ import annotations

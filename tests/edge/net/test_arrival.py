@@ -1,4 +1,7 @@
-"""Twin of edge.net.arrival: TLS and the PROXY protocol in front of a request, over real sockets."""
+"""Twin of edge.net.arrival: TLS and the PROXY protocol in front of a request, over real sockets.
+
+Longer than 400 lines because what comes before a first request comes in every order.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
 """Where the parts of edge.net meet: deadlines across two connections, hand-overs of a read watcher, what TLS holds.
 
 Everything between two sockets is real.
+
+Longer than 400 lines because each joint is told as a whole story, with both of its ends.
 """
 
 from __future__ import annotations
