@@ -19,7 +19,9 @@ from contracts.sealing import place
 
 FORMAT: Final = 1
 
-AuthMode = Literal["public", "jwt_required", "apikey_required"]
+AuthMode = Literal["public", "jwt_required", "apikey_required", "oauth_required", "service_required", "any"]
+Accepted = Literal["jwt", "apikey", "oauth", "service"]
+JwtAlgorithm = Literal["RS256", "PS256", "ES256", "EdDSA"]
 Algorithm = Literal["token_bucket", "sliding_window"]
 Scope = Literal["tenant", "route", "user", "key", "ip"]
 KeyPattern = Literal["path", "path+query", "path+query+headers"]
@@ -30,6 +32,13 @@ class SnapshotError(ValueError):
     """The bytes are not a snapshot this program understands; the message says why."""
 
 
+class AddressRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Networks in CIDR form. Denied wins; where anything is allowed, everything else is denied."""
+
+    allow: tuple[str, ...] = ()
+    deny: tuple[str, ...] = ()
+
+
 class TenantConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     id: str
     name: str
@@ -38,6 +47,8 @@ class TenantConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     status: Literal["active", "suspended"] = "active"
     in_flight_max: int = 1_000
     """Requests of this tenant in flight in one worker; beyond it 503 `tenant-overloaded`."""
+    addresses: AddressRules | msgspec.UnsetType = msgspec.UNSET
+    """Clients that may speak to this tenant at all."""
 
 
 class TargetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -101,6 +112,89 @@ class CacheConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     """Authenticated answers may be shared between principals."""
 
 
+class CorsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What the gateway answers to browsers of other origins (WHATWG Fetch, CORS protocol)."""
+
+    origins: tuple[str, ...]
+    """Serialised origins (`https://app.example.com`), patterns of one label (`https://*.example.com`), or `*` alone."""
+    methods: tuple[str, ...] = ()
+    """Empty: those of the route."""
+    headers: tuple[str, ...] = ()
+    """Lower-cased names a request may carry; `*` alone: whatever is asked for."""
+    expose: tuple[str, ...] = ()
+    """Lower-cased names a script may read."""
+    credentials: bool = False
+    """Never with `*` among the origins."""
+    max_age_s: int = 600
+
+
+class AccessConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a route asks of a caller beyond its mode and required scopes."""
+
+    accept: tuple[Accepted, ...] = ()
+    """auth_mode `any`: the kinds it takes, at least one."""
+    issuers: tuple[str, ...] = ()
+    """Ids of the tenant's issuers whose tokens it takes; empty: Clerk and every issuer of the tenant."""
+    required_roles: tuple[str, ...] = ()
+    """One of these, in the form `org:admin`."""
+    required_permissions: tuple[str, ...] = ()
+    """All of these, in the form `org:<feature>:<permission>`."""
+    cors: CorsConfig | msgspec.UnsetType = msgspec.UNSET
+    addresses: AddressRules | msgspec.UnsetType = msgspec.UNSET
+    identity_token: bool = False
+    """Send the origin an identity token signed by the gateway, instead of X-Vantage-Principal alone."""
+
+
+class IssuerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One authority, besides the deployment's Clerk instance, whose tokens a tenant takes."""
+
+    id: str
+    name: str
+    kind: Literal["jwt", "oauth", "introspection"]
+    """jwt: signed tokens of users. oauth: access tokens by RFC 9068. introspection: opaque ones, asked by RFC 7662."""
+    issuer: str
+    """Compared exactly with `iss`."""
+    audience: tuple[str, ...] = ()
+    """One of these must be in `aud`. Never empty for jwt and oauth."""
+    algorithms: tuple[JwtAlgorithm, ...] = ("RS256",)
+    jwks_uri: str | None = None
+    public_keys: str | None = None
+    """PEM: verified without network. Exactly one of this and `jwks_uri` for jwt and oauth."""
+    required_scopes: tuple[str, ...] = ()
+    introspection_url: str | None = None
+    client_id: str | None = None
+    client_secret: str | None = None
+    """Sealed, belonging to `issuer_secret_place`."""
+
+
+class ServiceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A machine that calls: one that signs its requests (RFC 9421), or one that Clerk knows."""
+
+    id: str
+    name: str
+    kind: Literal["hmac", "clerk_machine"]
+    key_id: str
+    """hmac: the `keyid` of its signatures. clerk_machine: its `mch_...`."""
+    scopes: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = ()
+    """hmac: one or two, newest first, each sealed, belonging to `service_secret_place`."""
+    expires_at: float | None = None
+    """Wall time, seconds since 1970."""
+    addresses: tuple[str, ...] = ()
+    """Networks it may call from, in CIDR form; empty: any."""
+
+
+class IdentityKeyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A key of the tenant's identity tokens. The first one with a private key signs; all are published."""
+
+    id: str
+    """The `kid`."""
+    public_jwk: str
+    """JSON of the public key (RFC 7517)."""
+    private_key: str | None = None
+    """PKCS 8 in DER, sealed, belonging to `identity_key_place`; None once it no longer signs."""
+
+
 class RouteConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     id: str
     path_pattern: str
@@ -119,6 +213,8 @@ class RouteConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     preserve_host: bool = False
     """Send the client's Host to the origin instead of the origin's own."""
     body_bytes_max: int = 10 * 1024 * 1024
+    access: AccessConfig | msgspec.UnsetType = msgspec.UNSET
+    """Not written where it is not used, like every later addition: an edge that does not know it keeps up."""
 
 
 class Snapshot(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -129,6 +225,9 @@ class Snapshot(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     version: int
     routes: tuple[RouteConfig, ...] = ()
     origins: tuple[OriginConfig, ...] = ()
+    issuers: tuple[IssuerConfig, ...] | msgspec.UnsetType = msgspec.UNSET
+    services: tuple[ServiceConfig, ...] | msgspec.UnsetType = msgspec.UNSET
+    identity_keys: tuple[IdentityKeyConfig, ...] | msgspec.UnsetType = msgspec.UNSET
 
 
 class KeyRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -141,6 +240,12 @@ class KeyRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     enabled: bool = True
     expires_at: float | None = None
     """Wall time, seconds since 1970."""
+    deprecated_at: float | msgspec.UnsetType = msgspec.UNSET
+    """Wall time since which a successor exists; it ends at `expires_at`."""
+    addresses: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+    """Networks it may be used from, in CIDR form."""
+    policies: tuple[PolicyConfig, ...] | msgspec.UnsetType = msgspec.UNSET
+    """Limits of this key alone, whichever route it is used on."""
 
 
 _ENCODER: Final = msgspec.json.Encoder(order="deterministic")
@@ -151,6 +256,21 @@ _KEY_DECODER: Final = msgspec.json.Decoder(KeyRecord)
 def client_key_place(tenant_id: str, origin_id: str) -> bytes:
     """Spell where an origin's client key belongs, for sealing."""
     return place("origin-client-key", tenant_id, origin_id)
+
+
+def issuer_secret_place(tenant_id: str, issuer_id: str) -> bytes:
+    """Spell where the client secret of an introspection endpoint belongs, for sealing."""
+    return place("issuer-client-secret", tenant_id, issuer_id)
+
+
+def service_secret_place(tenant_id: str, service_id: str) -> bytes:
+    """Spell where a service's signing secret belongs, for sealing."""
+    return place("service-secret", tenant_id, service_id)
+
+
+def identity_key_place(tenant_id: str, key_id: str) -> bytes:
+    """Spell where the private half of an identity key belongs, for sealing."""
+    return place("identity-key", tenant_id, key_id)
 
 
 def encode(snapshot: Snapshot) -> tuple[bytes, str]:

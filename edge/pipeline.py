@@ -16,7 +16,9 @@ from collections.abc import Callable
 from edge.errors import ClientGone, GatewayError, Retry
 from edge.exchange import Exchange
 from edge.http.messages import Reply
-from edge.phases import auth, balance, cache, forward, options, ratelimit, reply, route, tenant
+from edge.phases import balance, cache, forward, options, ratelimit, reply, route, tenant
+from edge.phases.auth.authenticator import Authenticator
+from edge.phases.auth.authorise import authorise
 from edge.ports import Ports, UpstreamResponse
 from edge.snapshot import Route, Tenant
 
@@ -29,7 +31,7 @@ class Pipeline:
     def __init__(self, ports: Ports) -> None:
         self._ports = ports
         self._mono = ports.clock.mono
-        self._authenticator = auth.Authenticator(ports.keys, ports.sessions)
+        self._authenticator = Authenticator(ports.keys, ports.sessions)
         self._balancer = balance.Balancer(ports.health)
         self._bulkhead = tenant.Bulkhead()
         self._paths = route.Paths()
@@ -79,7 +81,7 @@ class Pipeline:
         chosen = route.match(exchange, owner, self._paths)
         if chosen.auth_mode != "public":
             principal = self._authenticator.authenticate(exchange, owner, chosen)
-            auth.authorise(principal, method, owner, chosen)
+            authorise(principal, method, owner, chosen)
         if chosen.policies:
             ratelimit.admit(exchange, chosen, ports.counters)
         if method == b"OPTIONS":

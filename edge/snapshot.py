@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 from operator import attrgetter
 from typing import Any, Final
+from typing import Literal as OneOf
 
 import msgspec
 
@@ -31,6 +32,12 @@ from contracts.snapshot import (
     client_key_place,
 )
 
+CredentialKind = OneOf["key", "session"]
+_ACCEPTS: Final[dict[str, frozenset[CredentialKind]]] = {
+    "public": frozenset(),
+    "jwt_required": frozenset({"session"}),
+    "apikey_required": frozenset({"key"}),
+}
 METHODS: Final = tuple(method.encode("ascii") for method in bounds.METHODS)
 _METHODS: Final = frozenset(METHODS)
 # Ours on every answer; an origin's copy would be a second, different one.
@@ -133,8 +140,8 @@ class Route:
     """One route with all that does not depend on the request. `order`: its rank in the tenant, 0 wins first."""
 
     __slots__ = (
-        "admission", "any_user", "auth_mode", "body_bytes_max", "cache", "forward_credential", "id", "meter", "methods",
-        "order", "origin", "pattern", "policies", "preserve_host", "required_scopes", "response_drop", "strip_prefix",
+        "accepts", "admission", "any_user", "auth_mode", "body_bytes_max", "cache", "forward_credential", "id", "meter",
+        "methods", "order", "origin", "pattern", "policies", "preserve_host", "required_scopes", "response_drop", "strip_prefix",
     )  # fmt: skip
 
     def __init__(self, config: RouteConfig, pattern: Pattern, origin: Origin, order: int, tenant_id: str) -> None:
@@ -143,6 +150,11 @@ class Route:
         self.order = order
         self.origin = origin
         self.auth_mode = config.auth_mode
+        accepts = _ACCEPTS.get(config.auth_mode)
+        if accepts is None:
+            raise SnapshotError(f"route {config.id}: auth_mode {config.auth_mode} is not known here")
+        self.accepts = accepts
+        """Kinds of credential it takes; none on a public route."""
         self.methods = _methods(config)
         self.required_scopes = config.required_scopes
         self.any_user = config.any_user

@@ -1,0 +1,1 @@
+"""Who calls, and whether the route lets them: `Authenticator` and `authorise`."""
