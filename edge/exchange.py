@@ -26,13 +26,20 @@ NOTHING: Final[frozenset[bytes]] = frozenset()
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who calls, as everything after authentication knows it. `subject` is a user id or a key id."""
+    """Who calls, as everything after authentication knows it.
 
-    kind: Literal["user", "key"]
+    `subject`: a user's, a key's, a machine's or a service's id, as its authority spells it. `issuer`: that authority's
+    `iss`, None for our own keys and services. `client_id`: the OAuth client that acts for the subject.
+    """
+
+    kind: Literal["user", "key", "oauth", "service"]
     subject: str
     scopes: tuple[str, ...] = ()
     org_id: str | None = None
     role: str | None = None
+    permissions: tuple[str, ...] = ()
+    client_id: str | None = None
+    issuer: str | None = None
 
 
 class Exchange:

@@ -32,11 +32,14 @@ from contracts.snapshot import (
     client_key_place,
 )
 
-CredentialKind = OneOf["key", "session"]
-_ACCEPTS: Final[dict[str, frozenset[CredentialKind]]] = {
-    "public": frozenset(),
-    "jwt_required": frozenset({"session"}),
-    "apikey_required": frozenset({"key"}),
+CredentialKind = OneOf[
+    "key", "session", "user_token", "access_token", "opaque_access", "machine_token", "opaque_machine", "signature"
+]
+_KINDS: Final[dict[str, frozenset[CredentialKind]]] = {
+    "jwt": frozenset({"session", "user_token"}),
+    "apikey": frozenset({"key"}),
+    "oauth": frozenset({"access_token", "opaque_access"}),
+    "service": frozenset({"machine_token", "opaque_machine", "signature"}),
 }
 METHODS: Final = tuple(method.encode("ascii") for method in bounds.METHODS)
 _METHODS: Final = frozenset(METHODS)
@@ -141,7 +144,8 @@ class Route:
 
     __slots__ = (
         "accepts", "admission", "any_user", "auth_mode", "body_bytes_max", "cache", "forward_credential", "id", "meter",
-        "methods", "order", "origin", "pattern", "policies", "preserve_host", "required_scopes", "response_drop", "strip_prefix",
+        "methods", "order", "origin", "pattern", "policies", "preserve_host", "required_scopes", "response_drop",
+        "strip_prefix",
     )  # fmt: skip
 
     def __init__(self, config: RouteConfig, pattern: Pattern, origin: Origin, order: int, tenant_id: str) -> None:
@@ -150,10 +154,7 @@ class Route:
         self.order = order
         self.origin = origin
         self.auth_mode = config.auth_mode
-        accepts = _ACCEPTS.get(config.auth_mode)
-        if accepts is None:
-            raise SnapshotError(f"route {config.id}: auth_mode {config.auth_mode} is not known here")
-        self.accepts = accepts
+        self.accepts = _accepts(config)
         """Kinds of credential it takes; none on a public route."""
         self.methods = _methods(config)
         self.required_scopes = config.required_scopes
@@ -320,6 +321,18 @@ def _methods(config: RouteConfig) -> frozenset[bytes] | None:
     if b"GET" in methods:
         methods.add(b"HEAD")
     return frozenset(methods)
+
+
+def _accepts(config: RouteConfig) -> frozenset[CredentialKind]:
+    """Raises SnapshotError for a mode `any` that names no kind."""
+    if config.auth_mode == "public":
+        return frozenset()
+    if config.auth_mode != "any":
+        return _KINDS[config.auth_mode.removesuffix("_required")]
+    accepted = () if config.access is msgspec.UNSET else config.access.accept
+    if not accepted:
+        raise SnapshotError(f"route {config.id}: auth_mode any needs at least one kind of credential")
+    return frozenset[CredentialKind]().union(*(_KINDS[kind] for kind in accepted))
 
 
 def _epoch(config: RouteConfig, origin: Origin) -> str:

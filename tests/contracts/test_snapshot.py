@@ -111,3 +111,8 @@ def test_the_wire_shape_of_a_key_record_is_frozen():
 def test_a_broken_key_record_is_refused():
     with pytest.raises(s.SnapshotError):
         s.decode_key(b'{"id": 1}')
+
+
+def test_no_two_kinds_of_secret_belong_to_the_same_place():
+    places = (s.client_key_place, s.issuer_secret_place, s.service_secret_place, s.identity_key_place)
+    assert len({place("tenant", "noun") for place in places}) == len(places)

@@ -3,9 +3,10 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import UNSET
 
 from contracts.patterns import Capture, Literal, parse_pattern
-from contracts.snapshot import CacheConfig, OriginTlsConfig, SnapshotError
+from contracts.snapshot import AccessConfig, CacheConfig, OriginTlsConfig, SnapshotError
 from edge.snapshot import OriginTls, compile_snapshot
 from tests.edge.fakes import a_bucket, a_cache, a_route, a_snapshot, an_origin
 
@@ -211,3 +212,25 @@ def test_stored_answers_outlive_a_key_sealed_anew_and_no_other_change_of_tls():
     assert epoch(**base) == epoch(**{**base, "client_key": "e"})
     others = [{**base, name: "z"} for name in ("ca_certificates", "server_name", "client_certificate")]
     assert len({epoch(), epoch(**base), *[epoch(**other) for other in others]}) == 5
+
+
+@pytest.mark.parametrize(
+    ("mode", "accept", "kinds"),
+    [
+        ("public", (), set()),
+        ("jwt_required", (), {"session", "user_token"}),
+        ("apikey_required", (), {"key"}),
+        ("oauth_required", (), {"access_token", "opaque_access"}),
+        ("service_required", (), {"machine_token", "opaque_machine", "signature"}),
+        ("any", ("apikey", "jwt"), {"key", "session", "user_token"}),
+    ],
+)
+def test_a_routes_mode_says_which_kinds_of_credential_it_takes(mode, accept, kinds):
+    config = a_route("/*", mode, access=AccessConfig(accept=accept))
+    assert compile_snapshot(a_snapshot(config)).routes[0].accepts == kinds
+
+
+@pytest.mark.parametrize("access", [UNSET, AccessConfig()])
+def test_a_route_for_any_credential_that_names_none_does_not_compile(access):
+    with pytest.raises(SnapshotError, match="at least one kind"):
+        compile_snapshot(a_snapshot(a_route("/*", "any", access=access)))

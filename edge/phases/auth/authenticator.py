@@ -20,7 +20,16 @@ from edge.phases.auth.sessions import SessionVerifier
 from edge.ports import KeyStore, SessionKeys
 from edge.snapshot import CredentialKind, Route, Tenant
 
-_WORDS: Final[dict[CredentialKind, str]] = {"key": "a key", "session": "a session token"}
+_WORDS: Final[dict[CredentialKind, str]] = {
+    "key": "a key",
+    "session": "a session token",
+    "user_token": "a token of another issuer",
+    "access_token": "an OAuth access token",
+    "opaque_access": "an opaque access token",
+    "machine_token": "a machine token",
+    "opaque_machine": "an opaque machine token",
+    "signature": "a signed request",
+}
 
 
 class Verifier(Protocol):
