@@ -31,6 +31,7 @@ _NUMERIC_LABEL: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
 # No zone id in brackets: it means something on one machine only.
 _AUTHORITY: Final = re.compile(r"(\[[0-9A-Fa-f:.]*\]|[^:\[\]]*)(?::([0-9]{1,5}))?")
 _PATH: Final = re.compile(r"(?:/(?:[A-Za-z0-9\-._~!$&'()*+,;=:@]|%[0-9A-Fa-f]{2})*)*")
+_QUERY: Final = re.compile(r"(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/?]|%[0-9A-Fa-f]{2})*")
 _PRIVATE_SUFFIXES: Final = (".localhost", ".local", ".internal", ".lan", ".home.arpa")
 
 # Beyond what is_global refuses, or refused whatever the standard library of the day says.
@@ -128,6 +129,21 @@ def parse_origin_url(text: str) -> OriginUrl:
     if match is None:
         raise AddressError("its host or port is malformed")
     return OriginUrl(scheme, _host(match[1].lower()), _port(match[2], scheme), _base_path(slash + path))
+
+
+def parse_document_url(text: str) -> tuple[OriginUrl, str]:
+    """Take the URL of one document apart: where it is, and the target to ask for, byte for byte as it was written.
+
+    Unlike an origin's it may carry a query, and a "/" at its end means something. Raises AddressError.
+    """
+    before, question, query = text.partition("?")
+    url = parse_origin_url(before)
+    if question and not _QUERY.fullmatch(query):
+        raise AddressError("its query has a character that must be percent-encoded")
+    if len(text) > URL_CHARS_MAX:
+        raise AddressError(f"must be at most {URL_CHARS_MAX} characters")
+    slash, path = before.partition("://")[2].partition("/")[1:]
+    return url, f"{slash or '/'}{path}{question}{query}"
 
 
 def parse_server_name(text: str) -> str:

@@ -15,9 +15,12 @@ from sqlalchemy import select
 
 from webapp.extensions import system_scope
 from webapp.models import Tenant
-from webapp.services import origins
+from webapp.services import issuers, origins
 from webapp.services.actor import Actor
 from webapp.services.errors import NotFound
+
+_SEALED = (("origin", origins.reseal), ("issuer", issuers.reseal))
+"""The nouns that hold sealed secrets."""
 
 
 def register(app: Flask) -> None:
@@ -25,7 +28,7 @@ def register(app: Flask) -> None:
 
 
 def reseal() -> None:
-    """Seal every client key of an origin anew with the newest of SEALING_KEYS. May be repeated."""
+    """Seal every stored secret anew with the newest of SEALING_KEYS. May be repeated."""
     with system_scope() as session:
         tenants = session.execute(select(Tenant.id, Tenant.clerk_org_id).order_by(Tenant.created_at)).all()
     count, lost = 0, 0
@@ -39,14 +42,15 @@ def reseal() -> None:
             tenant_id=tenant_id,
             user_id=None,
         )
-        try:
-            done, unopened = origins.reseal(actor)
-        except NotFound:  # removed meanwhile
-            continue
-        count += done
-        lost += len(unopened)
-        for origin_id in unopened:
-            click.echo(f"tenant {tenant_id}, origin {origin_id}: no sealing key that is listed opens it", err=True)
-    click.echo(f"{count} client key{'' if count == 1 else 's'} sealed anew")
+        for noun, seal_anew in _SEALED:
+            try:
+                done, unopened = seal_anew(actor)
+            except NotFound:  # removed meanwhile
+                break
+            count += done
+            lost += len(unopened)
+            for noun_id in unopened:
+                click.echo(f"tenant {tenant_id}, {noun} {noun_id}: no sealing key that is listed opens it", err=True)
+    click.echo(f"{count} secret{'' if count == 1 else 's'} sealed anew")
     if lost:
         raise SystemExit(1)

@@ -16,7 +16,7 @@ from typing import Final
 
 import gevent
 
-from contracts.addresses import AddressError, parse_origin_url
+from contracts.addresses import AddressError, parse_document_url
 from edge.errors import ClientGone, GatewayError
 from edge.http import writer
 from edge.http.messages import FieldSection
@@ -55,16 +55,16 @@ def fetch(
     timeout_s: float = TIMEOUT_S,
     bytes_max: int = DOCUMENT_BYTES_MAX,
 ) -> Fetched:
-    """Ask once. `tenant_id`: whose connections are used. `url`: absolute, without a query. Times in seconds.
+    """Ask once. `tenant_id`: whose connections are used. `url`: absolute, a fragment is refused. Times in seconds.
 
     Raises FetchFailed. Blocks at most `timeout_s`.
     """
     try:
-        parsed = parse_origin_url(url)
+        parsed, asked_for = parse_document_url(url)
     except AddressError as error:
         raise FetchFailed(f"the URL {error}", is_forbidden=True) from None
     lines = b"".join([b"%b: %b\r\n" % field for field in fields])
-    target, authority = (parsed.base_path or "/").encode("ascii"), parsed.authority.encode("ascii")
+    target, authority = asked_for.encode("ascii"), parsed.authority.encode("ascii")
     framing = writer.request_framing(method, len(body) if body is not None else 0)
     head = b"%b%b\r\n" % (writer.request_start(method, target, authority, lines, b""), framing)
     place = f"{parsed.scheme}://{parsed.authority}"

@@ -10,6 +10,7 @@ from contracts.addresses import (
     AddressError,
     OriginUrl,
     check_url,
+    parse_document_url,
     parse_networks,
     parse_origin_url,
     parse_server_name,
@@ -225,3 +226,35 @@ def test_what_nobody_was_given_is_reserved(ip):
 
 def test_a_metadata_service_with_a_public_number_is_refused():
     assert refusal("168.63.129.16", ()) == "is a cloud's metadata service"
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "target"),
+    [
+        ("https://id.example.com", "https://id.example.com", "/"),
+        ("https://ID.example.com/", "https://id.example.com", "/"),
+        ("https://id.example.com/o/introspect/", "https://id.example.com/o/introspect", "/o/introspect/"),
+        ("https://id.example.com:8443/keys?p=a%20b&c=/?", "https://id.example.com:8443/keys", "/keys?p=a%20b&c=/?"),
+        ("https://id.example.com?", "https://id.example.com", "/?"),
+    ],
+)
+def test_a_document_is_named_as_it_was_written(text: str, where: str, target: str) -> None:
+    url, asked = parse_document_url(text)
+    assert (str(url), asked) == (where, target)
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("https://id.example.com/#keys", "fragment"),
+        ("https://id.example.com/?a#b", "query"),
+        ("https://id.example.com/?a b", "query"),
+        ("https://id.example.com/?\u00e4", "query"),
+        ("https://id.example.com/?" + "a" * 2_048, "at most 2048"),
+        ("https://me@id.example.com/", "user name"),
+        ("https://id.example.com/../keys", "dot segments"),
+    ],
+)
+def test_what_is_no_url_of_a_document_is_refused(text: str, word: str) -> None:
+    with pytest.raises(AddressError, match=word):
+        parse_document_url(text)

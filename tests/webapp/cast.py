@@ -117,6 +117,17 @@ def an_origin(name: str = "api-backend", **changed: Any) -> dict[str, Any]:
     }
 
 
+def an_issuer(name: str = "partner", **changed: Any) -> dict[str, Any]:
+    return {
+        "name": name,
+        "kind": "jwt",
+        "issuer": "https://id.partner.example",
+        "audience": ["https://api.demo.example"],
+        "jwks_uri": "https://id.partner.example/jwks.json",
+        **changed,
+    }
+
+
 def a_route(origin_id: str | UUID, **changed: Any) -> dict[str, Any]:
     return {
         "path_pattern": "/api/users/*",

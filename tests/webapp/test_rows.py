@@ -12,7 +12,7 @@ from sqlalchemy import MetaData, text
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from devstack.postgres import Postgres
-from tests.webapp.cast import Person, a_route, an_origin, environment, found
+from tests.webapp.cast import Person, a_route, an_issuer, an_origin, environment, found
 from webapp.app import create_app
 from webapp.extensions import db, org_scope, system_scope, tenant_scope
 from webapp.models import Base
@@ -32,6 +32,7 @@ def _fill(alice: Person) -> None:
     origin = alice.make("/origins", an_origin())
     alice.make("/routes", a_route(origin["id"]))
     alice.make("/api-keys", {"name": "production-key"})
+    alice.make("/issuers", an_issuer())
 
 
 def _count(table: str) -> int:

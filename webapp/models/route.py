@@ -20,7 +20,10 @@ class Route(Identified, Stamped, Versioned, Base):
     __table_args__ = (
         UniqueConstraint("tenant_id", "id"),
         ForeignKeyConstraint(["tenant_id", "origin_id"], ["origins.tenant_id", "origins.id"], ondelete="RESTRICT"),
-        CheckConstraint("auth_mode IN ('public', 'jwt_required', 'apikey_required')", name="auth_mode"),
+        CheckConstraint(
+            "auth_mode IN ('public', 'jwt_required', 'apikey_required', 'oauth_required', 'service_required', 'any')",
+            name="auth_mode",
+        ),
         Index("routes_tenant_id_created_at_id_idx", "tenant_id", "created_at", "id"),
         Index("routes_tenant_id_origin_id_idx", "tenant_id", "origin_id"),
     )
@@ -35,6 +38,8 @@ class Route(Identified, Stamped, Versioned, Base):
     enabled: Mapped[bool] = mapped_column(server_default=text("true"), default=True)
     required_scopes: Mapped[list[str]] = mapped_column(server_default=_EMPTY_LIST, default=list)
     any_user: Mapped[bool] = mapped_column(server_default=text("false"), default=False)
+    access: Mapped[dict[str, Any] | None]
+    """As services.route_access keeps it: what contracts.snapshot.AccessConfig has, None where there is nothing."""
     rate_limit: Mapped[dict[str, Any] | None]
     cache_policy: Mapped[dict[str, Any] | None]
     rewrite: Mapped[dict[str, Any] | None]

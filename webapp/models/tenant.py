@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import BigInteger, CheckConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -19,5 +21,7 @@ class Tenant(Identified, Stamped, Versioned, Base):
     clerk_org_id: Mapped[str] = mapped_column(unique=True)
     status: Mapped[str] = mapped_column(server_default=text("'active'"), default="active")
     in_flight_max: Mapped[int] = mapped_column(server_default=text("1000"), default=1_000)
+    addresses: Mapped[dict[str, Any] | None]
+    """Clients that may speak to it at all: {allow, deny}."""
     config_version: Mapped[int] = mapped_column(BigInteger(), server_default=text("0"), default=0)
     """The newest row of config_versions; 0 before the first."""

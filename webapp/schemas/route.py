@@ -15,13 +15,22 @@ from pydantic import AfterValidator, Field, StringConstraints, model_validator
 from contracts import bounds
 from contracts.patterns import Literal as LiteralSegment
 from contracts.patterns import PatternError, parse_pattern
+from webapp.schemas.access import (
+    Accept,
+    Accepted,
+    AddressRules,
+    AuthMode,
+    Cors,
+    Issuers,
+    Method,
+    Permissions,
+    Roles,
+    check_access,
+)
 from webapp.schemas.base import Input, Name, Patch, Scope, View, absent, field_name, no_duplicates, wrong
 from webapp.schemas.paging import PageQuery
 
-AuthMode = Literal["public", "jwt_required", "apikey_required"]
-Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 LimitScope = Literal["tenant", "route", "user", "key", "ip"]
-assert set(Method.__args__) == set(bounds.METHODS)  # type: ignore[attr-defined]
 
 
 def _pattern(text: str) -> str:
@@ -136,7 +145,19 @@ class RouteNew(Input):
     enabled: bool = True
     required_scopes: _Scopes = ()
     any_user: bool = False
-    """jwt_required: accept a session of any organisation, not only the tenant's own."""
+    """Accept users of any organisation, not only the tenant's own."""
+    accept: Accept = ()
+    """auth_mode any: the kinds of credential it takes."""
+    issuers: Issuers = ()
+    """Only tokens of these; empty: of the sign-in service and of every issuer of the tenant."""
+    required_roles: Roles = ()
+    """One of these, like org:admin."""
+    required_permissions: Permissions = ()
+    """All of these, like org:invoices:create."""
+    cors: Cors | None = None
+    addresses: AddressRules | None = None
+    identity_token: bool = False
+    """Send the origin an identity token signed by the gateway."""
     rate_limit: RateLimit | None = None
     cache_policy: CachePolicy | None = None
     rewrite: Rewrite | None = None
@@ -146,10 +167,7 @@ class RouteNew(Input):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if self.any_user and self.auth_mode != "jwt_required":
-            raise wrong("any_user", "goes with auth_mode jwt_required")
-        if self.required_scopes and self.auth_mode == "public":
-            raise wrong("required_scopes", "need an auth_mode other than public")
+        check_access(self)
         prefix = self.rewrite.strip_prefix if self.rewrite else None
         if prefix and not (self.path_pattern == prefix or self.path_pattern.startswith(prefix + "/")):
             raise wrong("rewrite.strip_prefix", "must be the beginning of path_pattern")
@@ -166,6 +184,13 @@ class RoutePatch(Patch):
     enabled: bool = absent()
     required_scopes: _Scopes = absent()
     any_user: bool = absent()
+    accept: Accept = absent()
+    issuers: Issuers = absent()
+    required_roles: Roles = absent()
+    required_permissions: Permissions = absent()
+    cors: Cors | None = absent()
+    addresses: AddressRules | None = absent()
+    identity_token: bool = absent()
     rate_limit: RateLimit | None = absent()
     cache_policy: CachePolicy | None = absent()
     rewrite: Rewrite | None = absent()
@@ -191,6 +216,13 @@ class RouteView(View):
     enabled: bool
     required_scopes: tuple[str, ...]
     any_user: bool
+    accept: tuple[Accepted, ...] = ()
+    issuers: tuple[UUID, ...] = ()
+    required_roles: tuple[str, ...] = ()
+    required_permissions: tuple[str, ...] = ()
+    cors: Cors | None = None
+    addresses: AddressRules | None = None
+    identity_token: bool = False
     rate_limit: RateLimit | None
     cache_policy: CachePolicy | None
     rewrite: Rewrite | None

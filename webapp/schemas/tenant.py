@@ -14,6 +14,7 @@ from uuid import UUID
 from pydantic import AfterValidator, Field, StringConstraints
 
 from contracts import bounds
+from webapp.schemas.access import AddressRules
 from webapp.schemas.base import Input, Name, Patch, View, absent
 from webapp.schemas.paging import PageQuery
 
@@ -51,6 +52,8 @@ class TenantPatch(Patch):
     name: Name = absent()
     subdomain: Subdomain = absent()
     in_flight_max: Annotated[int, Field(ge=1, le=100_000)] = absent()
+    addresses: AddressRules | None = absent()
+    """Clients that may speak to the tenant at all, whatever the route; null: all."""
 
 
 class TenantQuery(PageQuery):
@@ -64,6 +67,7 @@ class TenantView(View):
     clerk_org_id: str
     status: Status
     in_flight_max: int
+    addresses: AddressRules | None
     config_version: int
     row_version: int
     created_at: datetime

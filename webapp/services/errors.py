@@ -103,6 +103,8 @@ _CONFLICTS = {
     "tenants_subdomain_key": ("subdomain", "is taken"),
     "tenants_clerk_org_id_key": ("clerk_org_id", "has a tenant already"),
     "origins_tenant_id_name_key": ("name", "is the name of another origin"),
+    "issuers_tenant_id_name_key": ("name", "is the name of another issuer"),
+    "issuers_tenant_id_issuer_key": ("issuer", "is another issuer's already"),
     "api_keys_tenant_id_digest_key": ("key", "exists already"),
     "routes_tenant_id_origin_id_fkey": ("origin_id", "names no origin of this tenant"),
 }

@@ -7,6 +7,7 @@ Laws:  1. A route leads to an origin of its own tenant; another's is as unknown 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 from uuid import UUID
 
 from pydantic import ValidationError
@@ -18,11 +19,13 @@ from webapp.extensions import tenant_scope
 from webapp.models import Origin, Route
 from webapp.schemas.paging import Page
 from webapp.schemas.route import RouteNew, RoutePatch, RouteQuery, RouteView
-from webapp.services import listing, publishing
+from webapp.services import listing, publishing, route_access
 from webapp.services.actor import Actor, require_admin
 from webapp.services.errors import Conflict, NotFound, invalid_from
 from webapp.services.origins import check_tenant
 from webapp.services.revision import Written, check_match, revision
+
+_OWN_FIELDS: Final = tuple(name for name in RouteView.model_fields if name in Route.__table__.columns)
 
 
 def page(actor: Actor, query: RouteQuery) -> Page[RouteView]:
@@ -41,11 +44,12 @@ def get(actor: Actor, route_id: UUID) -> RouteView:
 
 
 def create(actor: Actor, new: RouteNew) -> Written[RouteView]:
-    """Raises Forbidden, NotFound (another tenant's tenant_id or origin_id), Conflict (too many)."""
+    """Raises Forbidden, NotFound (another tenant's tenant_id, origin_id or issuer), Invalid, Conflict (too many)."""
     require_admin(actor)
     check_tenant(actor, new.tenant_id)
     with revision(actor) as change:
         _check_origin(change.session, actor, new.origin_id)
+        route_access.check_issuers(change.session, actor.tenant_id, new)
         held = change.session.scalar(select(func.count()).where(Route.tenant_id == actor.tenant_id)) or 0
         if held >= bounds.ROUTES_PER_TENANT_MAX:
             raise Conflict(f"A tenant has at most {bounds.ROUTES_PER_TENANT_MAX} routes.")
@@ -69,6 +73,7 @@ def update(actor: Actor, route_id: UUID, patch: RoutePatch, if_match: int | None
         merged = _merge(before, patch)
         if merged.origin_id != before.origin_id:
             _check_origin(change.session, actor, merged.origin_id)
+        route_access.check_issuers(change.session, actor.tenant_id, merged)
         _fill(row, merged)
         row.row_version += 1
         change.session.flush()
@@ -114,6 +119,7 @@ def _fill(row: Route, new: RouteNew) -> None:
     row.enabled = new.enabled
     row.required_scopes = list(new.required_scopes)
     row.any_user = new.any_user
+    row.access = route_access.stored(new)
     row.rate_limit = None if new.rate_limit is None else new.rate_limit.model_dump(mode="json", exclude_none=True)
     row.cache_policy = None if new.cache_policy is None else new.cache_policy.model_dump(mode="json")
     row.rewrite = None if new.rewrite is None else new.rewrite.model_dump(mode="json", exclude_none=True)
@@ -130,7 +136,8 @@ def _row(session: Session, actor: Actor, route_id: UUID) -> Route:
 
 
 def _view(row: Route) -> RouteView:
-    return RouteView.model_validate(row)
+    shown = {name: getattr(row, name) for name in _OWN_FIELDS}
+    return RouteView.model_validate(shown | route_access.fields(row.access))
 
 
 def _views(rows: Sequence[Route]) -> list[RouteView]:

@@ -19,7 +19,7 @@ from webapp.extensions import current_settings, org_scope, tenant_scope
 from webapp.models import ApiKey, Origin, Route, Tenant, User
 from webapp.schemas.paging import Page
 from webapp.schemas.tenant import TenantNew, TenantPatch, TenantQuery, TenantView
-from webapp.services import publishing
+from webapp.services import publishing, route_access
 from webapp.services.actor import Actor, Caller, require_admin
 from webapp.services.errors import Forbidden, NotFound
 from webapp.services.revision import Revision, Written, check_match, revision
@@ -132,8 +132,10 @@ def update(actor: Actor, tenant_id: UUID, patch: TenantPatch, if_match: int | No
         tenant = change.tenant
         check_match(tenant.row_version, if_match)
         before = TenantView.model_validate(tenant)
-        for field in patch.model_fields_set:
+        for field in patch.model_fields_set - {"addresses"}:
             setattr(tenant, field, getattr(patch, field))
+        if "addresses" in patch.model_fields_set:
+            tenant.addresses = route_access.stored_rules(patch.addresses)
         tenant.row_version += 1
         change.session.flush()
         moved = before.subdomain != tenant.subdomain

@@ -12,7 +12,7 @@ from flask import Flask
 from werkzeug.routing import Rule
 
 from contracts.problems import MEDIA_TYPE
-from tests.webapp.cast import Person, a_route, an_origin, session_token
+from tests.webapp.cast import Person, a_route, an_issuer, an_origin, session_token
 
 OPEN = {"/api/v1/openapi.json"}
 
@@ -33,6 +33,7 @@ def _bodies(own_tenant: str) -> dict[str, Any]:
         "/tenants/<uuid:id>": {"name": "renamed"},
         "/origins/<uuid:id>": {"name": "renamed"},
         "/routes/<uuid:id>": {"priority": 1},
+        "/issuers/<uuid:id>": {"name": "renamed"},
         "/api-keys/<uuid:id>": {"name": "renamed"},
     }
 
@@ -43,6 +44,7 @@ def _things(person: Person, tenant_id: str) -> dict[str, str]:
         "tenants": tenant_id,
         "origins": origin,
         "routes": person.make("/routes", a_route(origin))["id"],
+        "issuers": person.make("/issuers", an_issuer())["id"],
         "api-keys": person.make("/api-keys", {"name": "production-key"})["id"],
     }
 
@@ -88,6 +90,7 @@ def test_a_member_reads_everything_and_changes_nothing(app: Flask, alice: Person
         "/tenants": {"name": "x", "subdomain": "another", "clerk_org_id": "org_demo"},
         "/origins": an_origin("second"),
         "/routes": a_route(things["origins"]),
+        "/issuers": an_issuer("second"),
         "/api-keys": {"name": "second"},
         "/api-keys/import": {"name": "imported", "key": "demo_key_abc123"},
         "/cache/purge": {},
@@ -105,6 +108,7 @@ def test_a_body_that_names_another_tenant_is_404(alice: Person, other: Any) -> N
     for path, body in (
         ("/origins", an_origin("second", tenant_id=foreign)),
         ("/routes", a_route(origin, tenant_id=foreign)),
+        ("/issuers", an_issuer(tenant_id=foreign)),
         ("/api-keys", {"name": "k", "tenant_id": foreign}),
         ("/api-keys/import", {"name": "k", "key": "demo_key_abc123", "tenant_id": foreign}),
         ("/cache/purge", {"tenant_id": foreign}),

@@ -225,11 +225,11 @@ def test_sealing_keys_rotate_without_a_pause(
     sealing_with(f"1:{ONE},2:{TWO}")
     runner = app.test_cli_runner()
     result = runner.invoke(args=["reseal"])
-    assert (result.exit_code, result.output) == (0, "1 client key sealed anew\n")
+    assert (result.exit_code, result.output) == (0, "1 secret sealed anew\n")
     config = published(store, demo.tenant_id)
     assert sealing.key_id_of(config.client_key or "") == 2
     assert opened(config, demo.tenant_id, origin_id, f"2:{TWO}") == CLIENT.key
-    assert runner.invoke(args=["reseal"]).output == "0 client keys sealed anew\n"
+    assert runner.invoke(args=["reseal"]).output == "0 secrets sealed anew\n"
     sealing_with(f"2:{TWO}")
     assert alice.patch(f"/origins/{origin_id}", {"tls": {"client_certificate": CLIENT.certificate}}).status_code == 200
 
