@@ -25,6 +25,7 @@ from webapp.console.forms import Form, without_nones
 from webapp.console.rendering import go, page, wants_fragment
 from webapp.console.route_form import in_match_order
 from webapp.console.writing import live_note, submitted
+from webapp.schemas.access import accepted
 from webapp.schemas.api_key import ApiKeyImport, ApiKeyNew, ApiKeyQuery, ApiKeyView
 from webapp.schemas.route import RouteQuery
 from webapp.services import api_keys, routes
@@ -150,7 +151,7 @@ def _curl(key: str) -> str:
     """Give a call with the key, to the first route that asks for one."""
     edge_url = visit().edge_url
     for route in in_match_order(routes.page(visit().actor, RouteQuery(limit=200)).items):
-        if route.enabled and route.auth_mode == "apikey_required":
+        if route.enabled and "apikey" in accepted(route.auth_mode, route.accept):
             return curl_for_route(edge_url, route, key)
     return f"curl -i {edge_url}/ -H 'X-API-Key: {key}'"
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import shlex
 
+from webapp.schemas.access import accepted
 from webapp.schemas.route import RouteView
 
 _CAPTURE = re.compile(r"\{[^}]*\}")
@@ -27,8 +28,9 @@ def curl_for_route(edge_url: str, route: RouteView, key: str = "YOUR_API_KEY") -
         words += ["-X", route.methods[0]]
     words.append(shlex.quote(edge_url + example_path(route.path_pattern)))
     line = " ".join(words)
-    if route.auth_mode == "apikey_required":
+    kinds = accepted(route.auth_mode, route.accept)
+    if "apikey" in kinds:
         line += f" -H {shlex.quote(f'X-API-Key: {key}')}"
-    if route.auth_mode == "jwt_required":
+    elif kinds:
         line += ' -H "Authorization: Bearer $TOKEN"'
     return line

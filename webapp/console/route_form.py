@@ -3,7 +3,8 @@
 In:    a Form, or a RouteView.
 Out:   a payload for webapp.schemas.route, or the values of the controls; routes in match order.
 Laws:  1. A payload read back from a filled form equals the route it was filled from. 2. What the form cannot show
-       (several policies) it keeps as it is, unless the person chooses another kind of limit.
+       (several policies, most of who may call) it keeps as it is, unless the person chooses another kind of limit or an
+       auth mode that has no use for it.
 Not here: rules (webapp.schemas.route).
 """
 
@@ -15,6 +16,7 @@ from typing import Any, Final
 from contracts.bounds import BODY_BYTES_MAX, BODY_BYTES_MAX_DEFAULT, CACHE_TTL_S_DEFAULT
 from contracts.patterns import parse_pattern
 from webapp.console.forms import Form
+from webapp.schemas.access import accepted
 from webapp.schemas.route import Policy, RateLimit, RouteView
 
 _MIB: Final = 1024 * 1024
@@ -118,6 +120,7 @@ def is_beyond_form(rate_limit: RateLimit | None) -> bool:
 def payload(form: Form, route: RouteView | None = None) -> dict[str, Any]:
     """Give the form in the API's shape; `route` is what is being edited, of which unshown parts are kept."""
     auth_mode = form.value("auth_mode")
+    kinds = accepted(auth_mode, route.accept if route is not None else ())
     authenticated = auth_mode != "public"
     mib = form.number("body_mib_max", BODY_BYTES_MAX_DEFAULT / _MIB)
     if mib is not None:  # times _MIB a float need not be finite
@@ -132,13 +135,27 @@ def payload(form: Form, route: RouteView | None = None) -> dict[str, Any]:
         "priority": form.whole("priority", 0),
         "enabled": form.checked("enabled"),
         "required_scopes": form.words("required_scopes") if authenticated else [],
-        "any_user": auth_mode == "jwt_required" and form.checked("any_user"),
+        "any_user": bool(kinds & {"jwt", "oauth"}) and form.checked("any_user"),
         "forward_credential": authenticated and form.checked("forward_credential"),
         "preserve_host": form.checked("preserve_host"),
         "body_bytes_max": BODY_BYTES_MAX_DEFAULT if mib is None else round(mib * _MIB),
         "rate_limit": _rate_limit(form, route),
         "cache_policy": _cache_policy(form),
         "rewrite": {"strip_prefix": prefix} if prefix else None,
+        **(_unshown(route, auth_mode, kinds) if route is not None else {}),
+    }
+
+
+def _unshown(route: RouteView, auth_mode: str, kinds: frozenset[str]) -> dict[str, Any]:
+    """Give what the form has no control for: as the route has it, or nothing where the chosen mode does not read it."""
+    return {
+        "accept": route.accept if auth_mode == "any" else (),
+        "issuers": route.issuers if kinds & {"jwt", "oauth"} else (),
+        "required_roles": route.required_roles if "jwt" in kinds else (),
+        "required_permissions": route.required_permissions if "jwt" in kinds else (),
+        "cors": route.cors.model_dump() if route.cors is not None else None,
+        "addresses": route.addresses.model_dump() if route.addresses is not None else None,
+        "identity_token": route.identity_token,
     }
 
 

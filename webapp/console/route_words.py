@@ -26,6 +26,14 @@ _SCOPES = {
     "ip": "each address",
 }
 
+_PRESENTED = {
+    "apikey_required": "one of your API keys",
+    "jwt_required": "the session token of a signed-in user of your organisation",
+    "oauth_required": "an OAuth access token",
+    "service_required": "a service's token or signature",
+}
+_ORIGINS_NAMED_MAX = 3
+
 
 class Step(NamedTuple):
     name: str
@@ -74,16 +82,49 @@ def _match(route: Mapping[str, Any]) -> str:
 
 def _auth(route: Mapping[str, Any]) -> str:
     mode = route.get("auth_mode")
-    scopes = [str(scope) for scope in route.get("required_scopes") or ()]
-    with_scopes = f" with the scope{'s' if len(scopes) > 1 else ''} {_list(scopes)}" if scopes else ""
     if mode == "public":
-        return "Anyone may call it; no credential is asked for."
-    if mode == "apikey_required":
-        return f"Callers present one of your API keys{with_scopes}; others get 401."
-    if mode == "jwt_required":
-        whose = "any signed-in user" if route.get("any_user") else "a signed-in user of your organisation"
-        return f"Callers present the session token of {whose}{with_scopes}; others get 401."
-    return "Choose who may call it."
+        who = "Anyone may call it; no credential is asked for."
+    elif mode == "any" or mode in _PRESENTED:
+        kinds = [f"{kind}_required" for kind in route.get("accept") or ()] if mode == "any" else [str(mode)]
+        presented = [_presented(kind, route) for kind in kinds] or ["one of several kinds of credential"]
+        scopes = [str(scope) for scope in route.get("required_scopes") or ()]
+        with_scopes = f" with the scope{'s' if len(scopes) > 1 else ''} {_list(scopes)}" if scopes else ""
+        who = f"Callers present {_list(presented, 'or')}{with_scopes}; others get 401."
+    else:
+        return "Choose who may call it."
+    return f"{who}{_rights(route)}{_networks(route)}{_pages(route)}"
+
+
+def _presented(kind: str, route: Mapping[str, Any]) -> str:
+    if kind == "jwt_required" and route.get("any_user"):
+        return "the session token of any signed-in user"
+    return _PRESENTED.get(kind, "…")
+
+
+def _rights(route: Mapping[str, Any]) -> str:
+    roles = [str(role) for role in route.get("required_roles") or ()]
+    permissions = [str(permission) for permission in route.get("required_permissions") or ()]
+    needed = [f"the role {_list(roles, 'or')}"] if roles else []
+    if permissions:
+        needed.append(f"the permission{'s' if len(permissions) > 1 else ''} {_list(permissions)}")
+    return f" Users need {_list(needed)}; others get 403." if needed else ""
+
+
+def _networks(route: Mapping[str, Any]) -> str:
+    rules = route.get("addresses") or {}
+    allowed, denied = len(rules.get("allow") or ()), len(rules.get("deny") or ())
+    only = f" Only clients from {counted(allowed, 'network')} may call it." if allowed else ""
+    return only + (f" Clients from {counted(denied, 'network')} get 403." if denied else "")
+
+
+def _pages(route: Mapping[str, Any]) -> str:
+    origins = [str(origin) for origin in (route.get("cors") or {}).get("allow_origins") or ()]
+    if not origins:
+        return ""
+    if origins == ["*"]:
+        return " Pages of any site may call it from a browser."
+    named = _list(origins) if len(origins) <= _ORIGINS_NAMED_MAX else counted(len(origins), "site")
+    return f" Pages of {named} may call it from a browser."
 
 
 def _policies(rate_limit: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
@@ -137,8 +178,8 @@ def _origin(route: Mapping[str, Any], origin_name: str | None) -> str:
     return f"The request goes to {origin_name}{stripped}.{credential}"
 
 
-def _list(words: list[str]) -> str:
-    return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1]
+def _list(words: list[str], last: str = "and") -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {last} {words[-1]}"
 
 
 def _figure(number: object) -> str:

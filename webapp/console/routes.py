@@ -27,7 +27,21 @@ from webapp.services import origins, routes
 from webapp.services.actor import require_admin
 
 ROWS_MAX: Final = 500
-_AUTH: Final = {"public": "public", "jwt_required": "session token", "apikey_required": "API key"}
+_AUTH: Final = {
+    "public": "public",
+    "jwt_required": "session token",
+    "apikey_required": "API key",
+    "oauth_required": "OAuth token",
+    "service_required": "service",
+    "any": "several kinds",
+}
+_AUTH_CARDS: Final = (
+    ("public", "Nothing", "Open to anyone"),
+    ("jwt_required", "A session token", "Users of your organisation"),
+    ("apikey_required", "An API key", "In X-API-Key or Authorization"),
+    ("oauth_required", "An OAuth token", "Apps that act for a user"),
+    ("service_required", "A service's proof", "A machine token or a signature"),
+)
 
 
 class Row(NamedTuple):
@@ -210,6 +224,9 @@ def _editor(form: Form, route: RouteView | None, found: list[OriginView], status
     if route is not None and route_form.is_beyond_form(route.rate_limit):
         policies = route.rate_limit.policies if route.rate_limit and route.rate_limit.policies else ()
         kinds.insert(0, ("keep", "As it is", f"{counted(len(policies), 'policy', 'policies')} set through the API"))
+    cards = list(_AUTH_CARDS)
+    if route is not None and route.auth_mode == "any":
+        cards.append(("any", "Any of several", f"{_list_of(route.accept)}, set through the API"))
     return page(
         "console/routes/edit.html",
         block="form" if status != 200 else None,
@@ -218,9 +235,14 @@ def _editor(form: Form, route: RouteView | None, found: list[OriginView], status
         form=form,
         methods=METHODS,
         limit_kinds=kinds,
+        auth_cards=cards,
         origin_options=list(names.items()),
         steps=route_words.steps(route_form.payload(Form(form.raw()), route), names.get(form.value("origin_id"))),
     )
+
+
+def _list_of(accept: tuple[str, ...]) -> str:
+    return ", ".join(_AUTH[f"{kind}_required"] for kind in accept)
 
 
 def _address(endpoint: str, route_id: UUID | None = None) -> str:

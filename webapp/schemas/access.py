@@ -82,7 +82,7 @@ class Cors(Input):
 
     allow_origins: Annotated[
         tuple[_WebOrigin, ...],
-        Field(min_length=1, max_length=bounds.CORS_ORIGINS_MAX),
+        Field(max_length=bounds.CORS_ORIGINS_MAX),
         AfterValidator(_star_alone),
     ]
     """`https://app.example.com`, `https://*.example.com` (one label), `null`, or `*` alone."""
@@ -98,7 +98,9 @@ class Cors(Input):
     """How long a browser may remember the answer to its preflight; 0: not at all."""
 
     @model_validator(mode="after")
-    def _credentials_are_for_somebody(self) -> Self:
+    def _for_somebody(self) -> Self:
+        if not self.allow_origins:
+            raise wrong("allow_origins", "must name at least one origin")
         if self.allow_credentials:
             if "*" in self.allow_origins or "null" in self.allow_origins:
                 raise wrong("allow_credentials", "must not go with the origins * and null, which any page can have")

@@ -15,6 +15,8 @@ from webapp.console.forms import Form, without_nones
 from webapp.schemas.route import RouteNew, RouteView
 
 ORIGIN_ID = uuid4()
+CORS = {"allow_origins": ["https://app.example.com"], "allow_credentials": True, "max_age_seconds": 5}
+RULES = {"allow": ["192.0.2.0/24"], "deny": ["192.0.2.7/32"]}
 
 
 def _view(**fields: Any) -> RouteView:
@@ -47,6 +49,15 @@ def _bucket(**fields: Any) -> dict[str, Any]:
         {"cache_policy": {"cache_key_pattern": "path+query+headers", "key_headers": ["accept", "x-a"]}},
         {"auth_mode": "apikey_required", "cache_policy": {"shared": True}},
         {"rewrite": {"strip_prefix": "/a"}, "body_bytes_max": 1_234_567},
+        {"auth_mode": "oauth_required", "any_user": True, "issuers": [str(ORIGIN_ID)]},
+        {"auth_mode": "service_required", "required_scopes": ["orders:write"], "identity_token": True},
+        {"auth_mode": "any", "accept": ["jwt", "apikey"], "any_user": True, "required_roles": ["org:admin"]},
+        {
+            "auth_mode": "jwt_required",
+            "required_permissions": ["org:invoices:create"],
+            "cors": CORS,
+            "addresses": RULES,
+        },
     ],
 )
 def test_a_form_filled_from_a_route_and_sent_back_gives_the_same_route(fields: dict[str, Any]) -> None:
@@ -61,6 +72,28 @@ def test_a_form_filled_from_a_route_and_sent_back_gives_the_same_route(fields: d
 def _meaning(route: RouteNew) -> dict[str, Any]:
     shown = route.model_dump(exclude={"rate_limit"})
     return {**shown, "policies": route.rate_limit.all_policies if route.rate_limit else ()}
+
+
+def test_another_auth_mode_drops_what_it_does_not_read_and_keeps_the_rest() -> None:
+    route = _view(
+        auth_mode="any",
+        accept=["jwt", "oauth"],
+        issuers=[str(ORIGIN_ID)],
+        required_roles=["org:admin"],
+        required_permissions=["org:a:b"],
+        any_user=True,
+        cors=CORS,
+        addresses=RULES,
+        identity_token=True,
+    )
+    form = route_form.filled(route)
+    for mode in ("public", "jwt_required", "apikey_required", "oauth_required", "service_required"):
+        payload = route_form.payload(Form({**form.raw(), "auth_mode": mode}), route)
+        sent = RouteNew.model_validate(without_nones(payload))
+        assert (sent.cors, sent.addresses, sent.identity_token) == (route.cors, route.addresses, True)
+        assert sent.accept == ()
+        assert bool(sent.required_roles) == bool(sent.required_permissions) == (mode == "jwt_required")
+        assert bool(sent.issuers) == sent.any_user == (mode in ("jwt_required", "oauth_required"))
 
 
 def test_a_limit_without_its_figure_is_refused_on_its_control() -> None:
@@ -82,6 +115,21 @@ def test_routes_stand_in_the_order_in_which_the_edge_tries_them() -> None:
     exact, named, rest = _view(path_pattern="/a/b"), _view(path_pattern="/a/{id}"), _view(path_pattern="/a/*")
     twin = _view(path_pattern="/a/b")
     assert route_form.in_match_order([rest, named, exact, twin, first]) == [first, exact, twin, named, rest]
+
+
+@pytest.mark.parametrize(
+    ("mode", "accept", "shown"),
+    [
+        ("public", [], ""),
+        ("oauth_required", [], ' -H "Authorization: Bearer $TOKEN"'),
+        ("service_required", [], ' -H "Authorization: Bearer $TOKEN"'),
+        ("any", ["jwt", "apikey"], " -H 'X-API-Key: YOUR_API_KEY'"),
+        ("any", ["jwt", "oauth"], ' -H "Authorization: Bearer $TOKEN"'),
+    ],
+)
+def test_the_curl_line_has_a_credential_that_the_route_takes(mode: str, accept: list[str], shown: str) -> None:
+    line = curl_for_route("http://demo.localhost:8000", _view(auth_mode=mode, accept=accept))
+    assert line == "curl -i http://demo.localhost:8000/a" + shown
 
 
 def test_the_curl_line_is_quoted_and_fits_its_pattern() -> None:

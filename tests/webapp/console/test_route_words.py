@@ -47,6 +47,48 @@ def test_a_half_typed_route_is_said_as_far_as_it_goes() -> None:
     assert said["Origin"] == "Choose where the request goes."
 
 
+OPEN = "Anyone may call it; no credential is asked for."
+MEMBER = "Callers present the session token of a signed-in user of your organisation; others get 401."
+TWO = {"allow_origins": ["https://a.test", "https://b.test"]}
+NETWORKS = {"allow": ["10.0.0.0/8"], "deny": ["10.0.0.1/32", "10.0.0.2/32"]}
+
+
+@pytest.mark.parametrize(
+    ("mode", "route", "said"),
+    [
+        (None, {}, "Choose who may call it."),
+        (
+            "jwt_required",
+            {"any_user": True},
+            "Callers present the session token of any signed-in user; others get 401.",
+        ),
+        ("oauth_required", {}, "Callers present an OAuth access token; others get 401."),
+        ("service_required", {}, "Callers present a service's token or signature; others get 401."),
+        ("any", {}, "Callers present one of several kinds of credential; others get 401."),
+        (
+            "any",
+            {"accept": ["apikey", "oauth"], "required_scopes": ["read"]},
+            "Callers present one of your API keys or an OAuth access token with the scope read; others get 401.",
+        ),
+        (
+            "jwt_required",
+            {"required_roles": ["org:a", "org:b"], "required_permissions": ["org:c:d"]},
+            f"{MEMBER} Users need the role org:a or org:b and the permission org:c:d; others get 403.",
+        ),
+        (
+            "public",
+            {"addresses": NETWORKS},
+            f"{OPEN} Only clients from 1 network may call it. Clients from 2 networks get 403.",
+        ),
+        ("public", {"cors": TWO}, f"{OPEN} Pages of https://a.test and https://b.test may call it from a browser."),
+        ("public", {"cors": {"allow_origins": ["*"]}}, f"{OPEN} Pages of any site may call it from a browser."),
+        ("public", {"cors": {"allow_origins": ["x"] * 4}}, f"{OPEN} Pages of 4 sites may call it from a browser."),
+    ],
+)
+def test_who_may_call_is_said(mode: str | None, route: dict[str, Any], said: str) -> None:
+    assert _words({"auth_mode": mode, **route})["Auth"] == said
+
+
 @pytest.mark.parametrize(
     ("rate_limit", "short"),
     [
