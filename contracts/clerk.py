@@ -1,52 +1,42 @@
-"""What a Clerk session token says, and when it is believed. One verifier for the edge, the API and the console.
+"""What a token of the Clerk instance says, and when it is believed: sessions, OAuth access tokens, machine tokens.
 
-In:    the token, the issuer's keys, what is expected of it, and the time.
-Out:   Session, or SessionRefused with a reason.
-Laws:  1. The algorithm is pinned to RS256; nothing in the token chooses a key source (`jku`, `x5u`, `jwk`, `x5c` are
-       ignored, `crit` refuses). 2. Header category and claims must be a session's: OAuth and machine tokens share the
-       instance's key and must not pass. 3. Reasons are for logs and headers, never the token itself.
-Not here: fetching and caching keys (edge.net.jwks, webapp.auth.keyset), cookies and handshake (webapp.auth).
+In:    the token, the instance's keys, what is expected of it, and the time.
+Out:   Session, Access, Machine; or SessionRefused with a reason.
+Laws:  1. The algorithm is pinned to RS256; nothing in the token chooses a key source. 2. All three kinds share the
+       instance's key: header type, category, issuer and subject must be the kind's own, so that none passes for
+       another. 3. Reasons are for logs and headers, never the token itself.
+Not here: what every token must keep to (contracts.tokens), fetching and caching keys (edge.net.jwks,
+          webapp.auth.keyset), cookies and handshake (webapp.auth).
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-import jwt
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey, RSAPublicNumbers
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-TOKEN_BYTES_MAX: Final = 8_192
-SKEW_S: Final = 5.0
+from contracts import tokens
+from contracts.keysets import RSA_BITS_MIN, KeySetError, read_jwks
+from contracts.tokens import SKEW_S, TOKEN_BYTES_MAX, BadSignature, Terms, UnknownKey, Unverified
+from contracts.tokens import TokenRefused as SessionRefused
+
+__all__ = [
+    "LIFETIME_S_MAX", "SKEW_S", "TOKEN_BYTES_MAX", "Access", "BadSignature", "Expectation", "KeySetError", "Machine",
+    "OneKey", "Session", "SessionRefused", "UnknownKey", "believe_access", "believe_machine", "believe_session",
+    "frontend_api_host", "is_machine", "parse_keyset", "parse_pem", "peek_key_id", "verify_session",
+]  # fmt: skip
+
 LIFETIME_S_MAX: Final = 3_600
-RSA_BITS_MIN: Final = 2_048
+ALGORITHM: Final = "RS256"
+MACHINE_CATEGORY: Final = "cl_B7d4PD333AAA"
 _SESSION_CATEGORIES: Final = (None, "cl_B7d4PD111AAA", "cl_I7d4PD111III")
+_MACHINE_CATEGORIES: Final = (None, MACHINE_CATEGORY)
 _REQUIRED: Final = ("exp", "iat", "nbf", "sub", "iss", "sid")
-
-
-class SessionRefused(ValueError):
-    """The token is not believed. `reason` is one of Clerk's own reason words where one fits."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-
-class UnknownKey(SessionRefused):
-    """The token names a key that is not in the set: worth one refresh of the set."""
-
-
-class BadSignature(SessionRefused):
-    """The signature does not fit: worth one refresh, for a key rotated under the same kid."""
-
-
-class KeySetError(ValueError):
-    """The document is not a JWKS with a usable key."""
 
 
 class OneKey(Mapping[str, RSAPublicKey]):
@@ -72,6 +62,10 @@ class Expectation:
     issuer: str
     authorized_parties: tuple[str, ...]
     azp_required: bool = False
+    oauth_audiences: tuple[str, ...] = ()
+    """An OAuth access token that names an audience must name one of these."""
+    machine_id: str = ""
+    """Our own `mch_...`: machine tokens must be meant for it. Empty: none is believed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,51 +84,96 @@ class Session:
     email: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Access:
+    """A believed OAuth access token of the instance."""
+
+    user_id: str
+    client_id: str
+    scopes: tuple[str, ...]
+    org_id: str | None
+    valid_from: float
+    expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A believed machine token of the instance, meant for us."""
+
+    machine_id: str
+    valid_from: float
+    expires_at: float
+
+
 def peek_key_id(token: str) -> str:
     """Give the `kid` after checking the header's form. Raises SessionRefused; trusts nothing else."""
-    if len(token) > TOKEN_BYTES_MAX:
+    header, _, rest = token.partition(".")
+    if len(token) > TOKEN_BYTES_MAX or rest.count(".") != 1 or not header.isascii():
         raise SessionRefused("token-invalid")
-    parts = token.split(".")
-    if len(parts) != 3:
-        raise SessionRefused("token-invalid")
-    header = _json_object(parts[0])
-    if header.get("alg") != "RS256":
+    return _session_key_id(tokens.read_header(header.encode("ascii")))
+
+
+def _session_key_id(header: tokens.Header) -> str:
+    if header.algorithm != ALGORITHM:
         raise SessionRefused("token-invalid-algorithm")
-    if header.get("typ") not in (None, "JWT") or header.get("cat") not in _SESSION_CATEGORIES:
+    if header.type not in (None, "JWT") or header.category not in _SESSION_CATEGORIES:
         raise SessionRefused("token-type-mismatch")
-    if "crit" in header:
-        raise SessionRefused("token-invalid")
-    key_id = header.get("kid")
-    if not isinstance(key_id, str) or not 0 < len(key_id) <= 256:
+    if header.key_id is None:
         raise SessionRefused("jwk-kid-mismatch")
-    return key_id
+    return header.key_id
 
 
 def verify_session(token: str, keys: Mapping[str, RSAPublicKey], expected: Expectation, now: float) -> Session:
     """Believe a session token or raise SessionRefused (UnknownKey and BadSignature are worth a refresh of the keys)."""
-    key_id = peek_key_id(token)
-    key = keys.get(key_id)
-    if key is None:
-        raise UnknownKey("jwk-kid-mismatch")
-    try:
-        claims = jwt.decode(
-            token,
-            key,
-            algorithms=["RS256"],
-            options={  # times are checked below, against the caller's clock
-                "require": list(_REQUIRED),
-                "verify_aud": False,
-                "verify_exp": False,
-                "verify_iat": False,
-                "verify_nbf": False,
-                "verify_iss": False,
-            },
-        )
-    except jwt.InvalidSignatureError:
-        raise BadSignature("token-invalid-signature") from None
-    except jwt.PyJWTError:
-        raise SessionRefused("token-invalid") from None
-    return _session(claims, expected, now)
+    return believe_session(tokens.take_apart(token.encode("utf-8", "replace")), keys, expected, now)
+
+
+def believe_session(token: Unverified, keys: Mapping[str, RSAPublicKey], expected: Expectation, now: float) -> Session:
+    """As `verify_session`, of a token that was taken apart."""
+    _check_signature(token, keys, _session_key_id(token.header))
+    if any(name not in token.claims for name in _REQUIRED):
+        raise SessionRefused("token-invalid")
+    return _session(token.claims, expected, now)
+
+
+def _check_signature(token: Unverified, keys: Mapping[str, RSAPublicKey], key_id: str | None) -> None:
+    key = keys.get(key_id) if key_id is not None else None
+    tokens.check_signature(token, () if key is None else (key,))
+
+
+def believe_access(token: Unverified, keys: Mapping[str, RSAPublicKey], expected: Expectation, now: float) -> Access:
+    """Believe an OAuth access token (RFC 9068) of the instance, which may leave out `aud`. Raises SessionRefused."""
+    terms = Terms("access", expected.issuer, (ALGORITHM,), expected.oauth_audiences, audience_optional=True)
+    believed = tokens.check_claims(token, terms, now)
+    if not believed.subject.startswith("user_"):
+        raise SessionRefused("token-type-mismatch")
+    _check_signature(token, keys, token.header.key_id)
+    org_id = tokens.read_text(token.claims, "org_id") if "org_id" in token.claims else None
+    client_id = tokens.read_text(token.claims, "client_id")
+    return Access(believed.subject, client_id, believed.scopes, org_id, believed.valid_from, believed.expires_at)
+
+
+def is_machine(token: Unverified, issuer: str) -> bool:
+    """Whether it is a machine's, to be believed as such or not at all."""
+    return token.header.category == MACHINE_CATEGORY or (token.issuer == issuer and token.subject.startswith("mch_"))
+
+
+def believe_machine(token: Unverified, keys: Mapping[str, RSAPublicKey], expected: Expectation, now: float) -> Machine:
+    """Believe a machine token that is meant for us: our id is in `aud`, or in Clerk's `scopes`. Raises SessionRefused.
+
+    Anybody's machine gets tokens of the instance: without an id of our own nobody could say whom one was made for.
+    """
+    if token.header.category not in _MACHINE_CATEGORIES:
+        raise SessionRefused("token-type-mismatch")
+    believed = tokens.check_claims(token, Terms("machine", expected.issuer, (ALGORITHM,), None), now)
+    if not believed.subject.startswith("mch_"):
+        raise SessionRefused("token-type-mismatch")
+    scopes = token.claims.get("scopes")
+    meant_for = (*tokens.read_audience(token.claims), *(scopes.split(" ") if isinstance(scopes, str) else ()))
+    if not expected.machine_id or expected.machine_id not in meant_for:
+        raise SessionRefused("token-invalid-audience")
+    _check_signature(token, keys, token.header.key_id)
+    return Machine(believed.subject, believed.valid_from, believed.expires_at)
 
 
 def _session(claims: Mapping[str, object], expected: Expectation, now: float) -> Session:
@@ -142,7 +181,7 @@ def _session(claims: Mapping[str, object], expected: Expectation, now: float) ->
     if claims["iss"] != expected.issuer:
         raise SessionRefused("token-invalid-issuer")
     user_id, session_id = claims["sub"], claims["sid"]
-    if not (isinstance(user_id, str) and user_id.startswith("user_")):
+    if not (isinstance(user_id, str) and user_id.startswith("user_") and user_id.isprintable()):
         raise SessionRefused("token-type-mismatch")
     if not (isinstance(session_id, str) and session_id.startswith("sess_")):
         raise SessionRefused("token-type-mismatch")
@@ -174,11 +213,8 @@ def _session(claims: Mapping[str, object], expected: Expectation, now: float) ->
 
 
 def _times(claims: Mapping[str, object], now: float) -> tuple[float, float]:
-    times = [claims[name] for name in ("iat", "nbf", "exp")]
-    if any(isinstance(value, bool) or not isinstance(value, int | float) for value in times):
-        raise SessionRefused("token-invalid")
-    issued_at, not_before, expires_at = (float(value) for value in times)  # type: ignore[arg-type]
-    if not abs(expires_at - issued_at) <= LIFETIME_S_MAX:  # also refuses NaN
+    issued_at, not_before, expires_at = (tokens.read_time(claims[name]) for name in ("iat", "nbf", "exp"))
+    if abs(expires_at - issued_at) > LIFETIME_S_MAX:
         raise SessionRefused("token-invalid")
     if now >= expires_at + SKEW_S:
         raise SessionRefused("session-token-expired")
@@ -229,51 +265,16 @@ def _text(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-def _json_object(part: str) -> dict[str, object]:
-    try:
-        value = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)), object_pairs_hook=_no_duplicates)
-    except (ValueError, binascii.Error, RecursionError):
-        raise SessionRefused("token-invalid") from None
-    if not isinstance(value, dict):
-        raise SessionRefused("token-invalid")
-    return value
-
-
-def _no_duplicates(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise ValueError("duplicate member")
-    return members
-
-
 def parse_keyset(document: bytes) -> dict[str, RSAPublicKey]:
     """Read a JWKS (RFC 7517 section 5) into kid -> key; keys we would not use are skipped. Raises KeySetError."""
-    try:
-        listed = json.loads(document)["keys"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise KeySetError("not a JWKS") from None
-    keys: dict[str, RSAPublicKey] = {}
-    for item in listed if isinstance(listed, list) else ():
-        if not isinstance(item, dict) or item.get("kty") != "RSA" or not isinstance(item.get("kid"), str):
-            continue
-        if item.get("use") not in (None, "sig") or item.get("alg") not in (None, "RS256"):
-            continue
-        try:
-            numbers = RSAPublicNumbers(e=_integer(item.get("e")), n=_integer(item.get("n")))
-            key = numbers.public_key()
-        except (ValueError, TypeError):
-            continue
-        if key.key_size >= RSA_BITS_MIN:
-            keys[item["kid"]] = key
+    keys = {
+        key_id: key
+        for key_id, algorithm, key in read_jwks(document)
+        if algorithm == ALGORITHM and key_id is not None and isinstance(key, RSAPublicKey)
+    }
     if not keys:
         raise KeySetError("no usable RS256 key of at least 2048 bits")
     return keys
-
-
-def _integer(text: object) -> int:
-    if not isinstance(text, str):
-        raise TypeError("not text")
-    return int.from_bytes(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), "big")
 
 
 def parse_pem(text: str) -> RSAPublicKey:

@@ -69,6 +69,13 @@ class GatewayError(Exception):
         self.close: Final = close
         """The downstream connection cannot be used again after this answer."""
 
+    def with_fields(self, fields: tuple[tuple[bytes, bytes], ...]) -> GatewayError:
+        """Give the same error with these fields in place of its own."""
+        return GatewayError(
+            self.problem.slug, self.detail, internal=self.internal, source=self.source, retry=self.retry, fields=fields,
+            members=self.members, proxy_error=self.proxy_error, close=self.close,
+        )  # fmt: skip
+
     def __repr__(self) -> str:
         return f"<GatewayError {self.problem.slug} {self.source.value} retry={self.retry.value} {self.internal!r}>"
 

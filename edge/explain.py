@@ -16,14 +16,17 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from contracts.clerk import Expectation
+from contracts.keysets import KeySet
 from contracts.snapshot import KeyRecord, Snapshot
 from edge.errors import GatewayError
 from edge.exchange import Exchange
 from edge.http.messages import FieldSection, Reply, RequestHead, ResponseHead
+from edge.issuers import Issuer
 from edge.phases import cache, ratelimit
+from edge.phases.auth.credential import Credential
 from edge.pipeline import Pipeline
 from edge.ports import CacheKey, Check, Ports, StoredResponse, UpstreamRequest, UpstreamResponse, Verdict
-from edge.snapshot import Tenant, compile_snapshot
+from edge.snapshot import Route, Tenant, compile_snapshot
 
 _REQUEST_ID: Final = b"00000000-0000-7000-8000-000000000000"
 _SECRET_FIELDS: Final = (b"authorization:", b"x-api-key:", b"cookie:")
@@ -62,11 +65,13 @@ class Explanation:
 
 @dataclass(frozen=True, slots=True)
 class Identities:
-    """Who may be presented: records by the exact key presented, and how session tokens are verified."""
+    """Who may be presented: records by the exact key presented, how Clerk's tokens are verified, and the key sets of
+    the tenant's issuers by the issuer's id, where it pins none."""
 
     keys: Mapping[bytes, KeyRecord] = field(default_factory=dict)
     session_keys: Mapping[str, RSAPublicKey] = field(default_factory=dict)
     expectation: Expectation = field(default_factory=lambda: Expectation("", ()))
+    issuer_keys: Mapping[str, KeySet] = field(default_factory=dict)
 
 
 def explain(snapshot: Snapshot, request: Described, identities: Identities | None = None) -> Explanation:
@@ -127,7 +132,7 @@ class _Stage:
 
     def pipeline(self) -> Pipeline:
         return Pipeline(Ports(self, self, _Config(self._tenant), _Keys(self._identities), self, self, _Cache(self),
-                              self, self, self))  # fmt: skip
+                              self, self, self, _IssuerKeys(self._identities)))  # fmt: skip
 
     # Clock and Identifiers
 
@@ -209,6 +214,25 @@ class _Keys:
         return self._identities.keys.get(presented)
 
 
+class _IssuerKeys:
+    """Nobody is asked: a set that is not at hand is not known."""
+
+    def __init__(self, identities: Identities) -> None:
+        self._sets = identities.issuer_keys
+
+    def keys(self, issuer: Issuer) -> KeySet:
+        keys = self._sets.get(issuer.id)
+        if keys is None:
+            because = f"the keys of issuer {issuer.name} are not fetched here"
+            raise GatewayError(
+                "identity-unavailable", "Tokens of this issuer cannot be checked here.", internal=because
+            )
+        return keys
+
+    def refreshed(self, issuer: Issuer) -> KeySet:
+        return self.keys(issuer)
+
+
 class _Cache:
     """Nothing is stored."""
 
@@ -246,16 +270,38 @@ def _matching(tenant: Tenant, exchange: Exchange) -> Sequence[Step]:
 
 
 def _decisions(exchange: Exchange) -> Sequence[Step]:
+    """Which credential was found, who it proves or why nobody, and whether the route lets them."""
     route = exchange.route
     if route is None:
         return ()
     facts: dict[str, Fact] = {"mode": route.auth_mode}
     if route.auth_mode == "public":
         return (Step("authenticate", "not asked", facts),)
+    presented: Credential | None = exchange.head.section.derived.get("credential")
+    if presented is not None:
+        facts |= {"credential": presented.kind}
+        if presented.issuer:
+            facts |= {"says_issuer": presented.issuer}
     who = exchange.principal
     if who is None:
         return (Step("authenticate", "refused", facts | {"because": _because(exchange)}),)
-    return (Step("authenticate", "believed", facts | {"kind": who.kind, "subject": who.subject, "scopes": who.scopes}),)
+    facts |= {"kind": who.kind, "subject": who.subject, "scopes": who.scopes}
+    told = {"issuer": who.issuer, "client": who.client_id, "org": who.org_id, "role": who.role}
+    facts |= {name: value for name, value in told.items() if value is not None}
+    if who.permissions:
+        facts |= {"permissions": who.permissions}
+    return (Step("authenticate", "believed", facts), *_authorisation(exchange, route))
+
+
+def _authorisation(exchange: Exchange, route: Route) -> Sequence[Step]:
+    """Told where the route demands something, or where it refused."""
+    demands: dict[str, Fact] = {
+        "scopes": route.required_scopes, "one_role_of": route.required_roles, "permissions": route.required_permissions,
+    }  # fmt: skip
+    facts = {name: value for name, value in demands.items() if value}
+    if exchange.error is not None and exchange.error.problem.slug == "scope-insufficient":
+        return (Step("authorise", "refused", facts | {"because": _because(exchange)}),)
+    return (Step("authorise", "covered", facts),) if facts else ()
 
 
 def _ending(exchange: Exchange) -> Sequence[Step]:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from edge.errors import ClientGone, GatewayError, Retry
 from edge.exchange import Exchange
 from edge.http.messages import Reply
-from edge.phases import balance, cache, forward, options, ratelimit, reply, route, tenant
+from edge.phases import balance, cache, forward, metadata, options, ratelimit, reply, route, tenant
 from edge.phases.auth.authenticator import Authenticator
 from edge.phases.auth.authorise import authorise
 from edge.ports import Ports, UpstreamResponse
@@ -31,7 +31,7 @@ class Pipeline:
     def __init__(self, ports: Ports) -> None:
         self._ports = ports
         self._mono = ports.clock.mono
-        self._authenticator = Authenticator(ports.keys, ports.sessions)
+        self._authenticator = Authenticator(ports.keys, ports.sessions, ports.issuers)
         self._balancer = balance.Balancer(ports.health)
         self._bulkhead = tenant.Bulkhead()
         self._paths = route.Paths()
@@ -78,10 +78,17 @@ class Pipeline:
         method = exchange.head.method
         if method == b"OPTIONS" and exchange.head.path == b"*":
             return options.of_the_server(exchange)
+        if owner.takes_oauth and exchange.head.path.startswith(metadata.WELL_KNOWN):
+            document = metadata.answer(exchange, owner, ports.sessions.expectation.issuer)
+            if document is not None:
+                return document
         chosen = route.match(exchange, owner, self._paths)
         if chosen.auth_mode != "public":
-            principal = self._authenticator.authenticate(exchange, owner, chosen)
-            authorise(principal, method, owner, chosen)
+            try:
+                principal = self._authenticator.authenticate(exchange, owner, chosen)
+                authorise(principal, method, owner, chosen)
+            except GatewayError as refused:
+                raise metadata.pointed(refused, exchange, chosen) from refused.__cause__
         if chosen.policies:
             ratelimit.admit(exchange, chosen, ports.counters)
         if method == b"OPTIONS":

@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Protocol
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from contracts.clerk import Expectation
+from contracts.keysets import KeySet
 from contracts.snapshot import KeyRecord, PolicyConfig
 from edge.http.messages import Body, ResponseHead
 
 if TYPE_CHECKING:
     from edge.errors import GatewayError
     from edge.exchange import Exchange
+    from edge.issuers import Issuer
     from edge.snapshot import OriginTls, Tenant
 
 
@@ -77,6 +79,22 @@ class SessionKeys(Protocol):
 
     def denied(self, session_id: str) -> bool:
         """Whether a session was signed out. Answers from memory; Redis away: what was known stays."""
+
+
+class IssuerKeys(Protocol):
+    """Public keys of tenants' own issuers. The issuer away: the last good set is kept up to 24 h. Redis has no part."""
+
+    def keys(self, issuer: Issuer) -> KeySet:
+        """Give the set of an issuer that has no pinned keys: the very same one as long as nothing changed.
+
+        Blocks on the fetch when none is held or it is too old. Raises GatewayError(identity-unavailable).
+        """
+
+    def refreshed(self, issuer: Issuer) -> KeySet:
+        """Give the set after trying to renew it: at most once in 10 s, one fetch at a time. Blocks on the fetch.
+
+        Raises GatewayError(identity-unavailable).
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,3 +238,4 @@ class Ports:
     health: HealthView
     upstream: Upstream
     recorder: Recorder
+    issuers: IssuerKeys

@@ -93,6 +93,7 @@ class Edge:
         # the patched standard library.
         from edge.http.forwarded import TrustedHops
         from edge.net.address import Resolver
+        from edge.net.issuer_keys import IssuerKeySets
         from edge.net.jwks import SessionKeySet
         from edge.net.listener import Listener
         from edge.net.upstream import UpstreamPool
@@ -124,6 +125,11 @@ class Edge:
         self.health = HealthStore(self.client)
         self.cache = CacheStore(self.client, settings.cache_bytes_max)
         self.sessions = SessionKeySet(settings.clerk)
+        upstream = UpstreamPool(
+            settings.limits, settings.allowed_networks, Resolver(), sealing_keys=settings.sealing_keys
+        )
+        self.issuers = IssuerKeySets(upstream)
+        self.tenants.on_drop.append(self.issuers.drop)
         for neighbour in (self.health, self.cache):
             self.tenants.on_load.append(neighbour.load)
             self.tenants.on_drop.append(neighbour.drop)
@@ -137,10 +143,7 @@ class Edge:
         self.ports: Ports = Ports(
             clock=clock, identifiers=identifiers, config=self.tenants, keys=self.keys, sessions=self.sessions,
             counters=self.counters, cache=self.cache, health=self.health,
-            upstream=UpstreamPool(
-                settings.limits, settings.allowed_networks, Resolver(), sealing_keys=settings.sealing_keys
-            ),
-            recorder=Recorder(self.meter, self.log),
+            upstream=upstream, recorder=Recorder(self.meter, self.log), issuers=self.issuers,
         )  # fmt: skip
         own, *nobodys = inherited.sockets["EDGE_PORT"]
         proxies = settings.proxies
@@ -228,6 +231,7 @@ class Edge:
         dump.counters |= {
             "ratelimit_degraded_total": {"": self.counters.degraded_total},
             "keystore_errors_total": {"": self.keys.errors_total},
+            "issuer_keys_errors_total": {"": self.issuers.errors_total},
             "cache_errors_total": {"": self.cache.errors_total},
             "access_log_dropped_total": {"": self.log.dropped_total},
             "connections_refused_total": {

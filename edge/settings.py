@@ -30,6 +30,7 @@ _T = TypeVar("_T")
 _DOMAIN: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*")
 _SECONDS: Final = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,3})?")
 _ENV_LINE: Final = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*?)\s*")
+_MACHINE_ID: Final = re.compile(r"mch_[A-Za-z0-9]{1,64}")
 _NO_LINE: Final = re.compile(r"\s*(?:#.*)?")
 
 
@@ -87,6 +88,10 @@ class ClerkSettings:
     jwks_url: str
     authorized_parties: tuple[str, ...]
     jwt_key: str = ""
+    oauth_audiences: tuple[str, ...] = ()
+    """An OAuth access token that names an audience must name one of these."""
+    machine_id: str = ""
+    """Our own machine in the instance; empty: no machine token is believed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,7 +299,14 @@ def _clerk(reader: _Reader) -> ClerkSettings:
     parties = reader.read("CLERK_AUTHORIZED_PARTIES", _origins, default)
     if clean and not parties:
         reader.errors.append("CLERK_AUTHORIZED_PARTIES is not set (nor its default, CONSOLE_URL)")
-    return ClerkSettings(issuer=issuer, jwks_url=jwks_url, authorized_parties=parties, jwt_key=jwt_key)
+    return ClerkSettings(
+        issuer=issuer,
+        jwks_url=jwks_url,
+        authorized_parties=parties,
+        jwt_key=jwt_key,
+        oauth_audiences=reader.read("CLERK_OAUTH_AUDIENCES", _audiences, ()),
+        machine_id=reader.read("CLERK_MACHINE_ID", _machine_id, ""),
+    )
 
 
 def _read_file(path: Path, name: str) -> dict[str, str]:
@@ -377,6 +389,19 @@ def _http_url(text: str) -> str:
 
 def _origins(text: str) -> tuple[str, ...]:
     return tuple(_http_url(item.strip()).rstrip("/") for item in text.split(",") if item.strip())
+
+
+def _audiences(text: str) -> tuple[str, ...]:
+    audiences = tuple(item.strip() for item in text.split(",") if item.strip())
+    if any(not audience.isprintable() or " " in audience for audience in audiences):
+        raise ValueError("must be audiences, comma-separated and without spaces in them")
+    return audiences
+
+
+def _machine_id(text: str) -> str:
+    if not _MACHINE_ID.fullmatch(text):
+        raise ValueError("must look like mch_...")
+    return text
 
 
 def _pem(text: str) -> str:

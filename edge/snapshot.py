@@ -7,6 +7,8 @@ Laws:  1. Nothing changes after compiling, except memories of pure functions (`p
        segments, then one memory of raw paths (phases.route bounds it). 3. A snapshot that does not compile raises
        SnapshotError.
 Not here: what a request may do with a route (phases), loading and swapping (edge.store.config_feed).
+
+Longer than 400 lines because one version of a tenant is read as a whole.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from contracts import bounds
 from contracts.addresses import AddressError, parse_origin_url
 from contracts.patterns import Capture, Literal, Pattern, PatternError, Rest, normalise_path, parse_pattern
 from contracts.snapshot import (
+    AccessConfig,
     CacheConfig,
     OriginConfig,
     OriginTlsConfig,
@@ -31,6 +34,7 @@ from contracts.snapshot import (
     TargetConfig,
     client_key_place,
 )
+from edge.issuers import Issuer, compile_issuers, compile_machines
 
 CredentialKind = OneOf[
     "key", "session", "user_token", "access_token", "opaque_access", "machine_token", "opaque_machine", "signature"
@@ -143,9 +147,9 @@ class Route:
     """One route with all that does not depend on the request. `order`: its rank in the tenant, 0 wins first."""
 
     __slots__ = (
-        "accepts", "admission", "any_user", "auth_mode", "body_bytes_max", "cache", "forward_credential", "id", "meter",
-        "methods", "order", "origin", "pattern", "policies", "preserve_host", "required_scopes", "response_drop",
-        "strip_prefix",
+        "accepts", "admission", "any_user", "auth_mode", "body_bytes_max", "cache", "forward_credential", "id",
+        "issuers", "meter", "methods", "order", "origin", "pattern", "policies", "preserve_host",
+        "required_permissions", "required_roles", "required_scopes", "response_drop", "strip_prefix",
     )  # fmt: skip
 
     def __init__(self, config: RouteConfig, pattern: Pattern, origin: Origin, order: int, tenant_id: str) -> None:
@@ -158,6 +162,11 @@ class Route:
         """Kinds of credential it takes; none on a public route."""
         self.methods = _methods(config)
         self.required_scopes = config.required_scopes
+        access = AccessConfig() if config.access is msgspec.UNSET else config.access
+        self.required_roles = access.required_roles
+        self.required_permissions = access.required_permissions
+        self.issuers = frozenset(access.issuers)
+        """Ids of the issuers it takes signed tokens of; empty: all of the tenant, and Clerk."""
         self.any_user = config.any_user
         self.policies = config.policies
         self.strip_prefix = (config.strip_prefix or "").rstrip("/").encode("ascii")
@@ -178,6 +187,13 @@ class Route:
 
     def allows(self, method: bytes) -> bool:
         return self.methods is None or method in self.methods
+
+    @property
+    def takes_oauth(self) -> bool:
+        return not self.accepts.isdisjoint(_KINDS["oauth"])
+
+    def takes_issuer(self, issuer: Issuer) -> bool:
+        return not self.issuers or issuer.id in self.issuers
 
     def rewritten(self, path: bytes) -> bytes:
         """Take strip_prefix off, at a segment's end only."""
@@ -250,8 +266,9 @@ class Tenant:
     """One version of one tenant's configuration."""
 
     __slots__ = (
-        "__weakref__", "challenge", "config", "id", "in_flight_max", "meter", "origins", "paths", "routes", "subdomain",
-        "suspended", "tenant_line", "trie", "version",
+        "__weakref__", "authorization_servers", "challenge", "config", "id", "in_flight_max", "issuers", "machines",
+        "meter", "origins", "paths", "routes", "subdomain", "suspended", "takes_oauth", "tenant_line", "trie",
+        "version",
     )  # fmt: skip
 
     def __init__(self, snapshot: Snapshot, origins: dict[str, Origin], routes: tuple[Route, ...]) -> None:
@@ -264,6 +281,15 @@ class Tenant:
         self.origins = origins
         self.routes = routes
         """In the order in which they win."""
+        self.takes_oauth = any(route.takes_oauth for route in routes)
+        self.issuers = compile_issuers(snapshot.issuers or (), self.id)
+        """Those of signed tokens, by kind and `iss`."""
+        self.authorization_servers = tuple(
+            (config.id, config.issuer) for config in snapshot.issuers or () if config.kind != "jwt"
+        )
+        """Id and `iss` of all that give out access tokens, signed or opaque."""
+        self.machines = compile_machines(snapshot.services or ())
+        """By the `mch_...` Clerk knows them by."""
         self.challenge = b'Bearer realm="%b"' % self.subdomain.encode("ascii")
         self.tenant_line = b"X-Vantage-Tenant: %b\r\n" % self.id.encode("ascii")
         self.trie = _Node()
@@ -324,15 +350,17 @@ def _methods(config: RouteConfig) -> frozenset[bytes] | None:
 
 
 def _accepts(config: RouteConfig) -> frozenset[CredentialKind]:
-    """Raises SnapshotError for a mode `any` that names no kind."""
+    """Raises SnapshotError for a mode `any` that names no kind. Where issuers are named, Clerk's sessions are not."""
     if config.auth_mode == "public":
         return frozenset()
-    if config.auth_mode != "any":
-        return _KINDS[config.auth_mode.removesuffix("_required")]
-    accepted = () if config.access is msgspec.UNSET else config.access.accept
-    if not accepted:
-        raise SnapshotError(f"route {config.id}: auth_mode any needs at least one kind of credential")
-    return frozenset[CredentialKind]().union(*(_KINDS[kind] for kind in accepted))
+    access = AccessConfig() if config.access is msgspec.UNSET else config.access
+    kinds: tuple[str, ...] = (config.auth_mode.removesuffix("_required"),)
+    if config.auth_mode == "any":
+        kinds = access.accept
+        if not kinds:
+            raise SnapshotError(f"route {config.id}: auth_mode any needs at least one kind of credential")
+    accepts = frozenset[CredentialKind]().union(*(_KINDS[kind] for kind in kinds))
+    return accepts - {"session"} if access.issuers else accepts
 
 
 def _epoch(config: RouteConfig, origin: Origin) -> str:

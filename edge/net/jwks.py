@@ -39,11 +39,14 @@ _DENIED_S: Final = LIFETIME_S_MAX + 2 * SKEW_S
 
 class SessionKeySet:
     def __init__(self, clerk: ClerkSettings, mono: Callable[[], float] = time.monotonic) -> None:
-        self.expectation: Final = Expectation(clerk.issuer, clerk.authorized_parties)
+        self.expectation: Final = Expectation(
+            clerk.issuer, clerk.authorized_parties, oauth_audiences=clerk.oauth_audiences, machine_id=clerk.machine_id
+        )
         self._url = clerk.jwks_url
         self._mono = mono
         self._pinned: Mapping[str, RSAPublicKey] | None = OneKey(parse_pem(clerk.jwt_key)) if clerk.jwt_key else None
         self._keys: Mapping[str, RSAPublicKey] = {}
+        self._document: bytes | None = None
         self._fetched_mono = float("-inf")
         self._tried_mono = float("-inf")
         self._lock = RLock()
@@ -87,7 +90,8 @@ class SessionKeySet:
         try:
             with gevent.Timeout(2 * TIMEOUT_S, requests.Timeout("the answer does not end")):
                 document = self._download()
-            self._keys = parse_keyset(document)
+            if document != self._document:  # an equal one leaves the set as it is, and all that was believed by it
+                self._keys, self._document = parse_keyset(document), document
             self._fetched_mono = self._mono()
         except (requests.RequestException, KeySetError) as error:
             self.errors_total += 1

@@ -15,6 +15,7 @@ Not here: what RFC 9111 says of a message (edge.http.caching), tiers and purging
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -277,7 +278,11 @@ def _rights(who: Principal | None) -> bytes:
     """Give all that the origin is told of the caller (X-Vantage-Principal): it may answer by any of it."""
     if who is None:
         return b""
-    words = (who.kind, who.subject, who.org_id or "", who.role or "", *who.scopes)
+    words = (who.kind, who.issuer or "", who.subject, who.client_id or "", who.org_id or "", who.role or "")
+    return joined(*(_joined_words(some) for some in (words, who.scopes, who.permissions)))
+
+
+def _joined_words(words: Sequence[str]) -> bytes:
     return joined(*(word.encode("utf-8", "surrogatepass") for word in words))
 
 

@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 
 from contracts.snapshot import PolicyConfig
 from edge.errors import GatewayError, Source
-from edge.exchange import Exchange
+from edge.exchange import Exchange, Principal
 from edge.ports import Check, Counters, Verdict
 from edge.snapshot import Route, joined
 
@@ -208,11 +208,17 @@ def _varying_checks(exchange: Exchange, admission: Admission) -> tuple[Check, ..
     if kept is not None and kept[0] is admission and kept[1] is principal and kept[2] == client_ip:
         checks: tuple[Check, ...] = kept[3]
         return checks
-    subject = principal.subject.encode("utf-8") if principal is not None else ANONYMOUS
+    subject = _subject(principal) if principal is not None else ANONYMOUS
     is_key = principal is not None and principal.kind == "key"
     checks = admission.checks_for(ANONYMOUS if is_key else subject, subject if is_key else ANONYMOUS, client_ip)
     derived["ratelimit"] = (admission, principal, client_ip, checks)
     return checks
+
+
+def _subject(principal: Principal) -> bytes:
+    """Two issuers may know two people by one name."""
+    subject = principal.subject.encode("utf-8")
+    return subject if principal.issuer is None else joined(principal.issuer.encode("utf-8"), subject)
 
 
 def _exceeded(verdicts: Sequence[Verdict]) -> GatewayError:

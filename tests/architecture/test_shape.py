@@ -57,6 +57,7 @@ PURE = [
     "edge/phases/*.py",
     "edge/errors.py",
     "edge/snapshot.py",
+    "edge/issuers.py",
     "edge/pipeline.py",
     "edge/explain.py",
     "worker/probes.py",

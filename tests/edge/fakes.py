@@ -18,11 +18,13 @@ from typing import Any
 
 from contracts import snapshot as published
 from contracts.clerk import Expectation
+from contracts.keysets import KeySet
 from contracts.snapshot import KeyRecord, OriginConfig, PolicyConfig, RouteConfig, Snapshot
 from edge.errors import GatewayError
 from edge.exchange import Exchange
 from edge.http.forwarded import Told
 from edge.http.messages import Body, FieldSection, Reply, RequestHead, ResponseHead
+from edge.issuers import Issuer
 from edge.phases import ratelimit
 from edge.pipeline import Pipeline
 from edge.ports import CacheKey, Check, Ports, StoredResponse, UpstreamRequest, UpstreamResponse, Verdict
@@ -243,6 +245,25 @@ class FakeSessions:
         return session_id in self.signed_out
 
 
+class FakeIssuerKeys:
+    """Sets by the issuer's id; without one the issuer cannot be asked now."""
+
+    def __init__(self) -> None:
+        self.published: dict[str, KeySet] = {}
+        self.after_refresh: dict[str, KeySet] = {}
+        self.refreshes = 0
+
+    def keys(self, issuer: Issuer) -> KeySet:
+        if issuer.id not in self.published:
+            raise GatewayError("identity-unavailable", "Tokens of this issuer cannot be checked right now.")
+        return self.published[issuer.id]
+
+    def refreshed(self, issuer: Issuer) -> KeySet:
+        self.refreshes += 1
+        self.published |= self.after_refresh
+        return self.keys(issuer)
+
+
 class FakeCounters:
     """The honest arithmetic over a dictionary; all or nothing, as the port says."""
 
@@ -356,6 +377,7 @@ class Stage:
         self.config = FakeConfig()
         self.keys = FakeKeys()
         self.sessions = FakeSessions()
+        self.issuers = FakeIssuerKeys()
         self.counters = FakeCounters(self.clock)
         self.cache = FakeCache()
         self.health = FakeHealth()
@@ -364,7 +386,7 @@ class Stage:
         self.pipeline = Pipeline(
             Ports(
                 self.clock, self.identifiers, self.config, self.keys, self.sessions, self.counters, self.cache,
-                self.health, self.origin, self.recorder,
+                self.health, self.origin, self.recorder, self.issuers,
             )
         )  # fmt: skip
         self.publish(snapshot or a_snapshot(*(routes or (a_route(),))))

@@ -13,11 +13,13 @@ from __future__ import annotations
 from typing import Final, Protocol
 
 from edge.exchange import Exchange, Principal
+from edge.phases.auth.clerk_tokens import AccessTokenVerifier, MachineTokenVerifier
 from edge.phases.auth.credential import Credential, classify
 from edge.phases.auth.keys import KeyVerifier
 from edge.phases.auth.refusals import invalid, missing
 from edge.phases.auth.sessions import SessionVerifier
-from edge.ports import KeyStore, SessionKeys
+from edge.phases.auth.tokens import TokenVerifier
+from edge.ports import IssuerKeys, KeyStore, SessionKeys
 from edge.snapshot import CredentialKind, Route, Tenant
 
 _WORDS: Final[dict[CredentialKind, str]] = {
@@ -40,12 +42,16 @@ class Verifier(Protocol):
 class Authenticator:
     """The phase: one verifier for each kind of credential."""
 
-    __slots__ = ("verifiers",)
+    __slots__ = ("_clerk_issuer", "verifiers")
 
-    def __init__(self, keys: KeyStore, sessions: SessionKeys) -> None:
+    def __init__(self, keys: KeyStore, sessions: SessionKeys, issuers: IssuerKeys) -> None:
+        self._clerk_issuer = sessions.expectation.issuer
         self.verifiers: dict[CredentialKind, Verifier] = {
             "key": KeyVerifier(keys),
             "session": SessionVerifier(sessions),
+            "user_token": TokenVerifier("jwt", issuers),
+            "access_token": AccessTokenVerifier(sessions, issuers),
+            "machine_token": MachineTokenVerifier(sessions),
         }
 
     def authenticate(self, exchange: Exchange, tenant: Tenant, route: Route) -> Principal:
@@ -53,15 +59,18 @@ class Authenticator:
         section = exchange.head.section
         credential: Credential | None = section.derived.get("credential")
         if credential is None:
-            credential = section.derived["credential"] = classify(section)
+            credential = section.derived["credential"] = classify(section, self._clerk_issuer)
         if credential is None:
             raise missing(tenant, route)
         if not credential.plausible:
-            raise invalid(tenant, route, "form or checksum is wrong")
+            raise invalid(tenant, route, credential.flaw)
         kind = credential.kind
         if kind not in route.accepts:
             raise invalid(tenant, route, f"{_WORDS[kind]} is not what the route takes")
-        principal = self.verifiers[kind].verify(credential, exchange, tenant, route)
+        verifier = self.verifiers.get(kind)
+        if verifier is None:
+            raise invalid(tenant, route, f"nobody here verifies {_WORDS[kind]}")
+        principal = verifier.verify(credential, exchange, tenant, route)
         exchange.consumed = credential.fields
         exchange.principal = principal
         return principal

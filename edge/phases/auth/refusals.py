@@ -50,6 +50,12 @@ def uncovered(tenant: Tenant, needed: tuple[str, ...]) -> GatewayError:
     return _refusal("scope-insufficient", f"The credentials do not cover this: {text} is needed.", challenge)
 
 
+def outranked(tenant: Tenant, internal: str) -> GatewayError:
+    """Believed, but without the role or a permission the route asks for; which one is for the log."""
+    challenge = tenant.challenge + b', error="insufficient_scope"'
+    return _refusal("scope-insufficient", "The caller's role or permissions do not cover this.", challenge, internal)
+
+
 def _refusal(slug: str, detail: str, challenge: bytes, internal: str = "") -> GatewayError:
     fields = ((b"WWW-Authenticate", challenge),)
     return GatewayError(slug, detail, internal=internal, source=Source.DOWNSTREAM, fields=fields)

@@ -27,6 +27,7 @@ from edge.http.forwarded import TrustedHops
 from edge.http.messages import Reply
 from edge.net.address import Resolver
 from edge.net.certificates import Certificates
+from edge.net.issuer_keys import IssuerKeySets
 from edge.net.listener import Listener
 from edge.net.sweeper import Sweeper
 from edge.net.upstream import UpstreamPool
@@ -224,7 +225,7 @@ class WholeGateway(Gateway):
         return Pipeline(
             Ports(
                 Clock(), Identifiers(), stage.config, stage.keys, stage.sessions, stage.counters, stage.cache,
-                stage.health, self.upstream, stage.recorder,
+                stage.health, self.upstream, stage.recorder, IssuerKeySets(self.upstream),
             )
         )  # fmt: skip
 

@@ -5,7 +5,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from contracts import apikey
-from edge.phases.auth import sessions
+from edge.phases.auth import beliefs, sessions
 from tests.edge.fakes import ISSUER, NOW, OTHER_TENANT, PARTY, Stage, a_key_record, a_route, a_snapshot
 
 KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -195,13 +195,13 @@ def test_what_is_no_token_is_401(signed, token):
 def test_a_token_believed_once_is_not_verified_again_but_its_time_is(signed, monkeypatch):
     token = a_token()
     assert signed.get("/", bearer(token)).status == 200
-    monkeypatch.setattr(sessions.clerk, "verify_session", None)
+    monkeypatch.setattr(sessions.clerk, "believe_session", None)
     assert signed.get("/", bearer(token)).status == 200
     signed.clock.passes(59.9)
     assert signed.get("/", bearer(token)).status == 200, "5 s of skew are allowed"
     signed.clock.passes(0.1)
     assert problem(signed.get("/", bearer(token))) == INVALID
-    assert signed.pipeline._authenticator.verifiers["session"]._verified == {}
+    assert len(signed.pipeline._authenticator.verifiers["session"].beliefs) == 0
 
 
 def test_a_clock_that_steps_back_does_not_believe_tokens_of_the_future(signed):
@@ -242,10 +242,10 @@ def test_a_key_rotated_under_its_name_is_worth_one_refresh_and_a_forged_token_st
 
 
 def test_the_memory_of_sessions_is_bounded(signed, monkeypatch):
-    monkeypatch.setattr(sessions, "SESSIONS_MAX", 2)
+    monkeypatch.setattr(beliefs, "BELIEFS_MAX", 2)
     for number in range(5):
         assert signed.get("/", bearer(a_token(sid=f"sess_{number}"))).status == 200
-        assert len(signed.pipeline._authenticator.verifiers["session"]._verified) <= 2
+        assert len(signed.pipeline._authenticator.verifiers["session"].beliefs) <= 2
 
 
 # --- Scopes ---------------------------------------------------------------------------------------------------------

@@ -1,0 +1,183 @@
+"""Public keys that verify signatures: sets of them, from a JWKS or from PEM, each bound to its algorithms.
+
+In:    a JWKS document (RFC 7517 section 5) or PEM text; the algorithms somebody configured.
+Out:   KeySet: the keys that may verify a token of this algorithm and key id.
+Laws:  1. The key says which algorithms it is for, never the token (RFC 8725 section 3.1): a key of another type, size
+       or curve is not in the set. 2. A key id is for looking up and for nothing else. 3. Keys nobody should use are
+       skipped, so that an issuer may publish others beside them; a document without one usable key is refused.
+       4. Bounded: keys in a set, bits of a key.
+Not here: fetching and keeping (edge.net), what tokens say (contracts.tokens).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, TypeGuard
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey, RSAPublicNumbers
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+PublicKey = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
+RSA_BITS_MIN: Final = 2_048
+RSA_BITS_MAX: Final = 8_192
+"""Verifying costs with the square of the length: nobody may make every request dear."""
+_RSA_EXPONENT_BITS_MAX: Final = 33
+KEYS_MAX: Final = 32
+_P256_COORDINATE_BYTES: Final = 32
+_PEM: Final = re.compile(r"-----BEGIN ((?:RSA )?PUBLIC KEY)-----[^-]*-----END \1-----")
+KEY_ID: Final = re.compile(r"[A-Za-z0-9._~:/+=@-]{1,256}")
+_BASE64URL: Final = re.compile(r"[A-Za-z0-9_-]+")
+# What a JWK's own `alg` allows; RFC 9864 gave EdDSA over Ed25519 a second name.
+_ALGORITHMS: Final = {"RS256": "RS256", "PS256": "PS256", "ES256": "ES256", "EdDSA": "EdDSA", "Ed25519": "EdDSA"}
+
+
+class KeySetError(ValueError):
+    """The document is not a set with a usable key; the message says why and may be logged."""
+
+
+def algorithms_of(key: PublicKey) -> tuple[str, ...]:
+    """Give the algorithms whose signatures a key can verify."""
+    if isinstance(key, RSAPublicKey):
+        return ("RS256", "PS256")
+    return ("ES256",) if isinstance(key, EllipticCurvePublicKey) else ("EdDSA",)
+
+
+class KeySet:
+    """Keys by algorithm and id. A new document makes a new set: what was believed by one is not believed by another."""
+
+    __slots__ = ("_by_algorithm", "_by_name")
+
+    def __init__(self, keys: Iterable[tuple[str | None, str, PublicKey]], *, nameless: bool = False) -> None:
+        """`keys`: id, algorithm, key. `nameless`: the ids are unknown, so any id may be any key's."""
+        by_algorithm: dict[str, list[PublicKey]] = {}
+        self._by_name: dict[tuple[str, str], tuple[PublicKey, ...]] | None = None if nameless else {}
+        for key_id, algorithm, key in keys:
+            by_algorithm.setdefault(algorithm, []).append(key)
+            if self._by_name is not None and key_id is not None:
+                self._by_name[algorithm, key_id] = (key,)
+        self._by_algorithm: Mapping[str, tuple[PublicKey, ...]] = {
+            algorithm: tuple(found) for algorithm, found in by_algorithm.items()
+        }
+
+    def candidates(self, algorithm: str, key_id: str | None) -> Sequence[PublicKey]:
+        """Give the keys that may have signed: of a JWKS the one that is named, or the only one there is."""
+        found = self._by_algorithm.get(algorithm, ())
+        if self._by_name is None:
+            return found
+        if key_id is None:
+            return found if len(found) == 1 else ()
+        return self._by_name.get((algorithm, key_id), ())
+
+    def __len__(self) -> int:
+        return sum(len(keys) for keys in self._by_algorithm.values())
+
+    def __repr__(self) -> str:
+        return f"<KeySet {len(self)} {'/'.join(sorted(self._by_algorithm))}>"
+
+
+def read_jwks(document: bytes) -> list[tuple[str | None, str, PublicKey]]:
+    """Give id, algorithm and key of all that can be used, at most KEYS_MAX. Raises KeySetError for what is no JWKS."""
+    try:
+        listed = json.loads(document)["keys"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise KeySetError("not a JWKS") from None
+    found: list[tuple[str | None, str, PublicKey]] = []
+    for item in listed if isinstance(listed, list) else ():
+        if isinstance(item, dict) and len(found) < KEYS_MAX:
+            found += _usable(item)
+    return found
+
+
+def parse_jwks(document: bytes, algorithms: Sequence[str]) -> KeySet:
+    """Read the keys of these algorithms. Raises KeySetError when there is none."""
+    keys = [entry for entry in read_jwks(document) if entry[1] in algorithms]
+    if not keys:
+        raise KeySetError(f"no usable key for {', '.join(algorithms)}")
+    return KeySet(keys)
+
+
+def parse_pem_keys(text: str, algorithms: Sequence[str]) -> KeySet:
+    """Read one or more public keys. They have no ids: any of them may have signed. Raises KeySetError."""
+    keys: list[tuple[str | None, str, PublicKey]] = []
+    for block in list(_PEM.finditer(text))[:KEYS_MAX]:
+        try:
+            key = load_pem_public_key(block[0].encode("ascii"))
+        except (ValueError, UnsupportedAlgorithm):
+            raise KeySetError("not a PEM public key") from None
+        if _is_strong(key):
+            keys += [(None, algorithm, key) for algorithm in algorithms_of(key) if algorithm in algorithms]
+    if not keys:
+        raise KeySetError(f"no usable PEM public key for {', '.join(algorithms)}")
+    return KeySet(keys, nameless=True)
+
+
+def _is_strong(key: object) -> TypeGuard[PublicKey]:
+    if isinstance(key, RSAPublicKey):
+        return RSA_BITS_MIN <= key.key_size <= RSA_BITS_MAX
+    if isinstance(key, EllipticCurvePublicKey):
+        return isinstance(key.curve, ec.SECP256R1)
+    return isinstance(key, Ed25519PublicKey)
+
+
+def _usable(item: Mapping[str, object]) -> list[tuple[str | None, str, PublicKey]]:
+    """RFC 7517 section 4: `use`, `key_ops` and `alg` say what a key is meant for; another purpose is not ours."""
+    key_id, operations = item.get("kid"), item.get("key_ops")
+    if item.get("use") not in (None, "sig") or not (key_id is None or is_key_id(key_id)):
+        return []
+    if operations is not None and not (isinstance(operations, list) and "verify" in operations):
+        return []
+    try:
+        key = _key(item)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        return []
+    if not _is_strong(key):
+        return []
+    meant, fitting = item.get("alg"), algorithms_of(key)
+    if meant is not None:
+        only = _ALGORITHMS.get(meant) if isinstance(meant, str) else None
+        fitting = tuple(algorithm for algorithm in fitting if algorithm == only)
+    return [(key_id, algorithm, key) for algorithm in fitting]
+
+
+def is_key_id(value: object) -> TypeGuard[str]:
+    return isinstance(value, str) and KEY_ID.fullmatch(value) is not None
+
+
+def _key(item: Mapping[str, object]) -> object:
+    """RFC 7518 section 6, RFC 8037 section 2. Raises ValueError, TypeError; None for a kind of key we do not take."""
+    kind, curve = item.get("kty"), item.get("crv")
+    if kind == "RSA":
+        exponent, modulus = _number(item.get("e")), _number(item.get("n"))
+        if exponent.bit_length() > _RSA_EXPONENT_BITS_MAX or modulus.bit_length() > RSA_BITS_MAX:
+            return None
+        return RSAPublicNumbers(exponent, modulus).public_key()
+    if kind == "EC" and curve == "P-256":
+        x, y = _octets(item.get("x")), _octets(item.get("y"))
+        if len(x) != _P256_COORDINATE_BYTES or len(y) != _P256_COORDINATE_BYTES:
+            return None
+        numbers = ec.EllipticCurvePublicNumbers(int.from_bytes(x, "big"), int.from_bytes(y, "big"), ec.SECP256R1())
+        return numbers.public_key()
+    if kind == "OKP" and curve == "Ed25519":
+        return Ed25519PublicKey.from_public_bytes(_octets(item.get("x")))
+    return None
+
+
+def _number(text: object) -> int:
+    return int.from_bytes(_octets(text), "big")
+
+
+def _octets(text: object) -> bytes:
+    if not isinstance(text, str) or not _BASE64URL.fullmatch(text.rstrip("=")):
+        raise TypeError("not base64url")
+    try:
+        return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    except binascii.Error:
+        raise ValueError("not base64url") from None

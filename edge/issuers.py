@@ -1,0 +1,104 @@
+"""Who else may say who calls, compiled for reading: a tenant's own issuers, and the machines it lets in.
+
+In:    contracts.snapshot.IssuerConfig and ServiceConfig, already validated by the control plane.
+Out:   Issuer, Machine.
+Laws:  1. What was found out under an issuer's `place` (believed tokens) or `source` (fetched keys) is good for another
+       only when that is equal: no two tenants' are, and a change of what it depends on makes a new one. 2. PEM keys
+       are read here, once: such an issuer needs no network. 3. A machine is one that Clerk knows; services that sign
+       their requests are not here.
+Not here: fetching keys (edge.net.issuer_keys), believing (edge.phases.auth), opaque tokens.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+from typing import Any
+
+import msgspec
+
+from contracts.addresses import IPNetwork
+from contracts.keysets import KeySet, KeySetError, parse_pem_keys
+from contracts.snapshot import IssuerConfig, ServiceConfig, SnapshotError
+from contracts.tokens import Form, Terms
+
+
+class Issuer:
+    """One authority of one tenant whose signed tokens it takes. `pinned`: its keys, where they came as PEM."""
+
+    __slots__ = (
+        "algorithms", "id", "issuer", "jwks_uri", "kind", "name", "pinned", "place", "required_scopes", "source",
+        "tenant_id", "terms",
+    )  # fmt: skip
+
+    def __init__(self, config: IssuerConfig, tenant_id: str) -> None:
+        self.tenant_id = tenant_id
+        self.id = config.id
+        self.name = config.name
+        self.kind = config.kind
+        self.issuer = config.issuer
+        self.jwks_uri = config.jwks_uri
+        self.algorithms = config.algorithms
+        self.required_scopes = config.required_scopes
+        form: Form = "user" if config.kind == "jwt" else "access"
+        self.terms = Terms(form, config.issuer, config.algorithms, config.audience)
+        self.pinned: KeySet | None = None
+        if config.public_keys is not None:
+            try:
+                self.pinned = parse_pem_keys(config.public_keys, config.algorithms)
+            except KeySetError as error:
+                raise SnapshotError(f"issuer {config.id}: public_keys: {error}") from None
+        elif config.jwks_uri is None:
+            raise SnapshotError(f"issuer {config.id} has neither jwks_uri nor public_keys")
+        self.place = _digest(tenant_id, msgspec.to_builtins(config))
+        self.source = _digest(tenant_id, config.id, config.jwks_uri, config.algorithms)
+
+    def __repr__(self) -> str:
+        return f"<Issuer {self.name} {self.kind}>"
+
+
+class Machine:
+    """A machine that Clerk knows, as a tenant lets it in. `networks`: where it may call from; empty: anywhere."""
+
+    __slots__ = ("expires_at", "id", "networks", "principal", "scopes")
+
+    def __init__(self, config: ServiceConfig) -> None:
+        self.id = config.id
+        self.scopes = config.scopes
+        self.expires_at = config.expires_at
+        try:
+            self.networks: tuple[IPNetwork, ...] = tuple(ipaddress.ip_network(text) for text in config.addresses)
+        except ValueError as error:
+            raise SnapshotError(f"service {config.id}: addresses: {error}") from None
+        self.principal: Any = None
+        """Memory of phases.auth: the one principal it is."""
+
+    def may_call_from(self, client_ip: str) -> bool:
+        """`client_ip` as the connection or a trusted proxy told it, so that it parses."""
+        if not self.networks:
+            return True
+        address = ipaddress.ip_address(client_ip.partition("%")[0])
+        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+            address = address.ipv4_mapped
+        return any(address in network for network in self.networks if network.version == address.version)
+
+    def __repr__(self) -> str:
+        return f"<Machine {self.id}>"
+
+
+def _digest(*parts: object) -> bytes:
+    return hashlib.sha256(msgspec.json.encode(parts, order="deterministic")).digest()
+
+
+def compile_issuers(configs: tuple[IssuerConfig, ...], tenant_id: str) -> dict[tuple[str, str], Issuer]:
+    """Give the issuers of signed tokens by kind (jwt, oauth) and `iss`. Raises SnapshotError."""
+    found: dict[tuple[str, str], Issuer] = {}
+    for config in configs:
+        if config.kind != "introspection":
+            found.setdefault((config.kind, config.issuer), Issuer(config, tenant_id))
+    return found
+
+
+def compile_machines(configs: tuple[ServiceConfig, ...]) -> dict[str, Machine]:
+    """Give the machines Clerk knows by their `mch_...`. Raises SnapshotError."""
+    return {config.key_id: Machine(config) for config in configs if config.kind == "clerk_machine"}
