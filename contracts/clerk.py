@@ -181,9 +181,9 @@ def _session(claims: Mapping[str, object], expected: Expectation, now: float) ->
     if claims["iss"] != expected.issuer:
         raise SessionRefused("token-invalid-issuer")
     user_id, session_id = claims["sub"], claims["sid"]
-    if not (isinstance(user_id, str) and user_id.startswith("user_") and user_id.isprintable()):
+    if not (tokens.is_text(user_id) and user_id.startswith("user_")):
         raise SessionRefused("token-type-mismatch")
-    if not (isinstance(session_id, str) and session_id.startswith("sess_")):
+    if not (tokens.is_text(session_id) and session_id.startswith("sess_")):
         raise SessionRefused("token-type-mismatch")
     party = claims.get("azp")
     if party is None:

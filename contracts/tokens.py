@@ -17,7 +17,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, NoReturn
+from typing import Final, Literal, NoReturn, TypeGuard
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePublicKey
@@ -277,11 +277,16 @@ def read_scopes(claims: Mapping[str, object]) -> tuple[str, ...]:
 
 
 def read_text(claims: Mapping[str, object], name: str) -> str:
-    """Give a claim that names somebody: printable, not empty, at most TEXT_CHARS_MAX. Raises TokenRefused."""
+    """Give a claim that names somebody. Raises TokenRefused."""
     value = claims.get(name)
-    if not isinstance(value, str) or not 0 < len(value) <= TEXT_CHARS_MAX or not value.isprintable():
+    if not is_text(value):
         _refuse("token-invalid")
     return value
+
+
+def is_text(value: object) -> TypeGuard[str]:
+    """Whether it can name somebody: printable, not empty, at most TEXT_CHARS_MAX."""
+    return isinstance(value, str) and 0 < len(value) <= TEXT_CHARS_MAX and value.isprintable()
 
 
 def _refuse(reason: str) -> NoReturn:

@@ -271,6 +271,15 @@ def test_a_broken_publishable_key_is_refused(key):
         clerk.frontend_api_host(key)
 
 
+def test_a_header_alone_tells_which_key_it_wants_if_its_form_is_a_sessions():
+    assert clerk.peek_key_id(token()) == "ins_1"
+    head, payload, signature = token().split(".")
+    bad = (f"{head}.{payload}", f"{head}.{payload}.{signature}.x", "é.a.b", f"{head}.{'x' * 9000}.y", "e30.e30.")
+    for text in (*bad, token(typ="at+jwt"), token(kid=None), token(algorithm="RS512")):
+        with pytest.raises(clerk.SessionRefused):
+            clerk.peek_key_id(text)
+
+
 def test_a_pinned_key_answers_to_any_kid():
     pinned = clerk.OneKey(KEY.public_key())
     assert clerk.verify_session(token(kid="ins_whatever"), pinned, EXPECTED, NOW).user_id == "user_2alice"
