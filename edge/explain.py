@@ -279,7 +279,7 @@ def _decisions(exchange: Exchange) -> Sequence[Step]:
         return (Step("authenticate", "not asked", facts),)
     presented: Credential | None = exchange.head.section.derived.get("credential")
     if presented is not None:
-        facts |= {"credential": presented.kind}
+        facts |= {"credential": presented.kind if presented.plausible else "malformed"}
         if presented.issuer:
             facts |= {"says_issuer": presented.issuer}
     who = exchange.principal

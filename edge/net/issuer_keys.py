@@ -26,7 +26,7 @@ from gevent.event import AsyncResult
 from contracts.keysets import KeySet, KeySetError, parse_jwks
 from edge.errors import GatewayError
 from edge.issuers import Issuer
-from edge.net.fetching import FetchFailed, fetch
+from edge.net.fetching import TIMEOUT_S, FetchFailed, fetch
 from edge.ports import Upstream
 
 _LOG: Final = logging.getLogger(__name__)
@@ -136,7 +136,8 @@ class IssuerKeySets:
 
     def _fetch(self, issuer: Issuer, held: _Held) -> None:
         assert issuer.jwks_uri is not None
-        got = fetch(self._upstream, issuer.tenant_id, issuer.jwks_uri, fields=((b"Accept", b"application/json"),))
+        accept = ((b"Accept", b"application/json"),)
+        got = fetch(self._upstream, issuer.tenant_id, issuer.jwks_uri, fields=accept, timeout_s=TIMEOUT_S)
         if got.status != 200:
             raise KeySetError(f"status {got.status}")
         document = hashlib.sha256(got.body).digest()

@@ -1,6 +1,7 @@
 """What would happen to a request, and why (edge.explain)."""
 
 from contracts.clerk import Expectation
+from contracts.snapshot import AccessConfig
 from edge.errors import GatewayError
 from edge.explain import Described, Identities, _Announced, _Stage, explain
 from edge.phases.ratelimit import quota
@@ -17,6 +18,9 @@ from tests.edge.fakes import (
     an_origin,
 )
 from tests.edge.phases.test_auth import DEMO_KEY, KEY, a_token
+from tests.edge.phases.test_auth_tokens import the_keys, the_snapshot
+from tests.forging import CLERK, MINTS, RSA
+from tests.forging import PARTY as PARTY_OF_MINTS
 
 SNAPSHOT = a_snapshot(
     a_route("/k/{id}", "apikey_required", policies=(a_bucket(),), cache=a_cache()),
@@ -119,3 +123,71 @@ def test_the_stage_is_whole_though_the_life_of_a_request_needs_little_of_it():
     body = _Announced(5)
     body.close()
     assert (body.length, body.read()) == (5, b"")
+
+
+# --- Who calls ------------------------------------------------------------------------------------------------------
+
+
+def told_of(snapshot, path, token=None, **identities):
+    fields = () if token is None else (("Authorization", f"Bearer {token}"),)
+    return explain(snapshot, Described("GET", path, fields, at=NOW), Identities(**identities))
+
+
+def test_each_step_of_authentication_is_told():
+    admins = AccessConfig(required_roles=("org:admin",), required_permissions=("p",))
+    snapshot = the_snapshot(
+        a_route("/me", "jwt_required", required_scopes=("posts:read",)),
+        a_route("/admin", "jwt_required", access=admins),
+    )
+    mint = MINTS["user-EdDSA"]
+    keys = {"issuer_keys": {"user-EdDSA": the_keys("user-EdDSA")}}
+    told = told_of(snapshot, "/me", mint.good(NOW), **keys)
+    authenticated, authorised = told.steps[2:4]
+    issuer = mint.said(NOW)["iss"]
+    assert (authenticated.phase, authenticated.decision) == ("authenticate", "believed")
+    assert authenticated.facts == {
+        "mode": "jwt_required", "credential": "user_token", "says_issuer": issuer, "kind": "user", "subject": "bob",
+        "scopes": ("posts:read",), "issuer": issuer,
+    }  # fmt: skip
+    assert (authorised.phase, authorised.decision, authorised.facts) == (
+        "authorise", "covered", {"scopes": ("posts:read",)},
+    )  # fmt: skip
+    refused = told_of(snapshot, "/admin", mint.good(NOW), **keys).steps[3]
+    assert (refused.decision, refused.facts["because"]) == ("refused", "role None is none of org:admin")
+    assert refused.facts["one_role_of"] == ("org:admin",)
+
+
+def test_a_refused_token_is_told_by_its_kind_and_its_flaw_and_never_repeated():
+    snapshot = the_snapshot(a_route("/me", "jwt_required"))
+    mint = MINTS["user-EdDSA"]
+    for token, kind, because in (
+        (mint.token(NOW, aud="other"), "user_token", "issuer user-EdDSA: token-invalid-audience"),
+        (mint.token(NOW, iss="https://nobody.example"), "user_token", "of an issuer that is not the tenant's"),
+        (mint.token(NOW, {"crit": []}), "malformed", "token-invalid"),
+        ("0paque-s3cret", "opaque_access", "an opaque access token is not what the route takes"),
+    ):
+        told = told_of(snapshot, "/me", token, issuer_keys={"user-EdDSA": the_keys("user-EdDSA")})
+        step = told.steps[2]
+        assert (told.status, step.decision, step.facts["credential"]) == (401, "refused", kind)
+        assert step.facts["because"].startswith(because)
+        assert token not in repr(told)
+
+
+def test_a_session_says_its_role_and_permissions_and_an_issuers_keys_are_not_fetched():
+    snapshot = the_snapshot()
+    identities = {"session_keys": {"ins_1": RSA.public_key()}, "expectation": Expectation(CLERK, (PARTY_OF_MINTS,))}
+    facts = told_of(snapshot, "/me", MINTS["session"].good(NOW), **identities).steps[2].facts
+    assert (facts["org"], facts["role"], facts["permissions"]) == ("org_demo", "org:admin", ("org:posts:read",))
+    told = told_of(snapshot, "/me", MINTS["user-RS256"].good(NOW), **identities)
+    assert told.problem == "identity-unavailable"
+    assert told.steps[2].facts["because"] == "the keys of issuer user-RS256 are not fetched here"
+    unknown = MINTS["user-RS256"].token(NOW, {"kid": "other"})
+    told = told_of(snapshot, "/me", unknown, issuer_keys={"user-RS256": the_keys("user-RS256")}, **identities)
+    assert told.problem == "credentials-invalid"
+
+
+def test_no_credential_is_told_as_such():
+    step = told_of(the_snapshot(), "/me").steps[2]
+    assert (step.decision, step.facts) == (
+        "refused", {"mode": "jwt_required", "because": "This route needs a session token in Authorization: Bearer."},
+    )  # fmt: skip

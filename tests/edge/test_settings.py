@@ -98,6 +98,15 @@ def test_each_clerk_setting_may_be_given_instead():
     assert clerk.authorized_parties == ("http://a.test", "http://b.test")
 
 
+def test_whom_clerks_access_and_machine_tokens_must_be_meant_for_is_nobody_unless_it_is_said():
+    clerk = load(ENVIRON).clerk
+    assert (clerk.oauth_audiences, clerk.machine_id) == ((), "")
+    clerk = load(ENVIRON | {"CLERK_OAUTH_AUDIENCES": "https://api.a.test, api", "CLERK_MACHINE_ID": "mch_2gate"}).clerk
+    assert (clerk.oauth_audiences, clerk.machine_id) == (("https://api.a.test", "api"), "mch_2gate")
+    assert wrong(CLERK_MACHINE_ID="gate") == ["CLERK_MACHINE_ID must look like mch_..."]
+    assert [line.split()[0] for line in wrong(CLERK_OAUTH_AUDIENCES="a b")] == ["CLERK_OAUTH_AUDIENCES"]
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

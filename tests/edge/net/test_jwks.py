@@ -92,6 +92,23 @@ def test_a_refresh_finds_a_new_key_at_most_once_in_ten_seconds(keys, issuer, now
     assert issuer.asked == 2
 
 
+def test_an_equal_document_leaves_the_very_same_set(keys, issuer, now):
+    first = keys.keys()
+    now[0] += REFRESH_GAP_S
+    assert keys.refreshed() is first
+    issuer.body = keyset("two")
+    now[0] += REFRESH_GAP_S
+    assert set(keys.refreshed()) == {"two"}
+    assert issuer.asked == 3
+
+
+def test_an_empty_document_is_no_set(keys, issuer):
+    issuer.body = b""
+    with pytest.raises(GatewayError):
+        keys.keys()
+    assert keys.errors_total == 1
+
+
 @pytest.mark.parametrize("how", ["500", "redirect", "not a set", "too large"])
 def test_a_fetch_that_fails_keeps_the_last_good_set_for_a_day(keys, issuer, now, how):
     keys.keys()
