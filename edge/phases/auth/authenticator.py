@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import Final, Protocol
 
 from edge.exchange import Exchange, Principal
+from edge.http.parser import Memo
 from edge.phases.auth.clerk_tokens import AccessTokenVerifier, MachineTokenVerifier
 from edge.phases.auth.credential import Credential, classify
 from edge.phases.auth.keys import KeyVerifier
@@ -34,6 +35,12 @@ _WORDS: Final[dict[CredentialKind, str]] = {
 }
 
 
+SEEN_MAX: Final = 4_096
+SEEN_BYTES_MAX: Final = 2 * 1024 * 1024
+"""Tokens whose kind is remembered beyond one section, in two generations: clients that send something new with every
+request (a trace, an id) are not to be read anew each time."""
+
+
 class Verifier(Protocol):
     def verify(self, credential: Credential, exchange: Exchange, tenant: Tenant, route: Route) -> Principal:
         """Give whom the credential proves. Raises GatewayError(credentials-invalid, identity-unavailable)."""
@@ -42,10 +49,11 @@ class Verifier(Protocol):
 class Authenticator:
     """The phase: one verifier for each kind of credential."""
 
-    __slots__ = ("_clerk_issuer", "verifiers")
+    __slots__ = ("_clerk_issuer", "_seen", "verifiers")
 
     def __init__(self, keys: KeyStore, sessions: SessionKeys, issuers: IssuerKeys) -> None:
         self._clerk_issuer = sessions.expectation.issuer
+        self._seen = Memo(SEEN_MAX, SEEN_BYTES_MAX)
         self.verifiers: dict[CredentialKind, Verifier] = {
             "key": KeyVerifier(keys),
             "session": SessionVerifier(sessions),
@@ -59,7 +67,7 @@ class Authenticator:
         section = exchange.head.section
         credential: Credential | None = section.derived.get("credential")
         if credential is None:
-            credential = section.derived["credential"] = classify(section, self._clerk_issuer)
+            credential = section.derived["credential"] = classify(section, self._clerk_issuer, self._seen)
         if credential is None:
             raise missing(tenant, route)
         if not credential.plausible:

@@ -19,6 +19,7 @@ from typing import Final
 from contracts import apikey, clerk, tokens
 from contracts.bounds import KEY_CHARS_MAX
 from edge.http.messages import FieldSection
+from edge.http.parser import Memo
 from edge.phases.auth.refusals import ambiguous
 from edge.snapshot import CredentialKind
 
@@ -43,8 +44,8 @@ class Credential:
     flaw: str = "form or checksum is wrong"
 
 
-def classify(section: FieldSection, clerk_issuer: str) -> Credential | None:
-    """Find the one credential of a request. Raises GatewayError(credentials-ambiguous)."""
+def classify(section: FieldSection, clerk_issuer: str, seen: Memo) -> Credential | None:
+    """Find the one credential of a request. `seen`: tokens of other sections. Raises GatewayError."""
     keys = section.index.get(b"x-api-key", ())
     authorizations = section.index.get(b"authorization", ())
     if len(keys) > 1 or len(authorizations) > 1:
@@ -60,7 +61,12 @@ def classify(section: FieldSection, clerk_issuer: str) -> Credential | None:
         return _key(value, AUTHORIZATION)
     if scheme != b"bearer":  # RFC 9449 section 7.1: bound to a key whose possession we cannot check
         return Credential("access_token", value, AUTHORIZATION, plausible=False, flaw="DPoP is not taken")
-    return _token(value, clerk_issuer)
+    credential: Credential | None = seen.get(value)
+    if credential is None:
+        credential = _token(value, clerk_issuer)
+        if credential.plausible:
+            seen.keep(value, credential)
+    return credential
 
 
 def _scheme(value: bytes) -> tuple[bytes, bytes]:

@@ -8,7 +8,7 @@ import pytest
 from contracts import keysets
 from contracts.clerk import Expectation
 from contracts.snapshot import AccessConfig, IssuerConfig, ServiceConfig
-from edge.phases.auth import instance, tokens
+from edge.phases.auth import authenticator, credential, instance, tokens
 from edge.phases.auth.beliefs import BELIEFS_MAX, Belief, Beliefs
 from edge.pipeline import Pipeline
 from edge.ports import Ports
@@ -251,6 +251,25 @@ def test_what_was_believed_under_another_configuration_is_judged_anew(stage, nam
     assert refused(ask(stage, path, token))
     stage.publish(the_snapshot())
     assert ask(stage, path, token).status == 200
+
+
+@pytest.mark.parametrize("name", MINTS)
+def test_a_token_that_comes_with_other_fields_each_time_is_read_once(stage, monkeypatch, name):
+    path, token = PATHS[MINTS[name].kind], bearer(good(name))
+    assert stage.get(path, token).status == 200
+    with monkeypatch.context() as patched:
+        patched.setattr(credential.tokens, "take_apart", None)
+        for number in range(3):
+            assert stage.get(path, token, ("Traceparent", f"00-{number}")).status == 200
+
+
+def test_what_is_remembered_of_tokens_that_were_read_is_bounded(stage, monkeypatch):
+    monkeypatch.setattr(authenticator, "SEEN_MAX", 4)
+    stage.pipeline = fresh_pipeline(stage)
+    for number in range(20):
+        assert ask(stage, "/me", good("user-EdDSA", jti=str(number))).status == 200
+        assert refused(ask(stage, "/me", f"bad{number}"))
+        assert len(stage.pipeline._authenticator._seen) <= 8
 
 
 def test_beliefs_are_bounded_and_start_over():
