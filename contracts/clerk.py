@@ -21,7 +21,8 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from contracts import tokens
-from contracts.keysets import RSA_BITS_MIN, KeySetError, read_jwks
+from contracts.keysets import KeySetError, read_jwks
+from contracts.public_keys import RSA_BITS_MIN
 from contracts.tokens import SKEW_S, TOKEN_BYTES_MAX, BadSignature, Terms, UnknownKey, Unverified
 from contracts.tokens import TokenRefused as SessionRefused
 

@@ -20,19 +20,21 @@ from typing import Final, TypeGuard
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey, RSAPublicNumbers
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
 
-PublicKey = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
-RSA_BITS_MIN: Final = 2_048
-RSA_BITS_MAX: Final = 8_192
-"""Verifying costs with the square of the length: nobody may make every request dear."""
+from contracts.public_keys import (
+    RSA_BITS_MAX,
+    RSA_BITS_MIN,
+    PublicKey,
+    PublicKeyError,
+    algorithms_of,
+    read_public_keys,
+)
+
 _RSA_EXPONENT_BITS_MAX: Final = 33
 KEYS_MAX: Final = 32
 _P256_COORDINATE_BYTES: Final = 32
-_PEM: Final = re.compile(r"-----BEGIN ((?:RSA )?PUBLIC KEY)-----[^-]*-----END \1-----")
 KEY_ID: Final = re.compile(r"[A-Za-z0-9._~:/+=@-]{1,256}")
 _BASE64URL: Final = re.compile(r"[A-Za-z0-9_-]+")
 # What a JWK's own `alg` allows; RFC 9864 gave EdDSA over Ed25519 a second name.
@@ -41,13 +43,6 @@ _ALGORITHMS: Final = {"RS256": "RS256", "PS256": "PS256", "ES256": "ES256", "EdD
 
 class KeySetError(ValueError):
     """The document is not a set with a usable key; the message says why and may be logged."""
-
-
-def algorithms_of(key: PublicKey) -> tuple[str, ...]:
-    """Give the algorithms whose signatures a key can verify."""
-    if isinstance(key, RSAPublicKey):
-        return ("RS256", "PS256")
-    return ("ES256",) if isinstance(key, EllipticCurvePublicKey) else ("EdDSA",)
 
 
 class KeySet:
@@ -106,25 +101,14 @@ def parse_jwks(document: bytes, algorithms: Sequence[str]) -> KeySet:
 
 def parse_pem_keys(text: str, algorithms: Sequence[str]) -> KeySet:
     """Read one or more public keys. They have no ids: any of them may have signed. Raises KeySetError."""
-    keys: list[tuple[str | None, str, PublicKey]] = []
-    for block in list(_PEM.finditer(text))[:KEYS_MAX]:
-        try:
-            key = load_pem_public_key(block[0].encode("ascii"))
-        except (ValueError, UnsupportedAlgorithm):
-            raise KeySetError("not a PEM public key") from None
-        if _is_strong(key):
-            keys += [(None, algorithm, key) for algorithm in algorithms_of(key) if algorithm in algorithms]
-    if not keys:
+    try:
+        read = read_public_keys(text)
+    except PublicKeyError as error:
+        raise KeySetError(str(error)) from None
+    fitting = [(None, algorithm, key) for key in read for algorithm in algorithms if algorithm in algorithms_of(key)]
+    if not fitting:
         raise KeySetError(f"no usable PEM public key for {', '.join(algorithms)}")
-    return KeySet(keys, nameless=True)
-
-
-def _is_strong(key: object) -> TypeGuard[PublicKey]:
-    if isinstance(key, RSAPublicKey):
-        return RSA_BITS_MIN <= key.key_size <= RSA_BITS_MAX
-    if isinstance(key, EllipticCurvePublicKey):
-        return isinstance(key.curve, ec.SECP256R1)
-    return isinstance(key, Ed25519PublicKey)
+    return KeySet(fitting, nameless=True)
 
 
 def _usable(item: Mapping[str, object]) -> list[tuple[str | None, str, PublicKey]]:
@@ -138,25 +122,25 @@ def _usable(item: Mapping[str, object]) -> list[tuple[str | None, str, PublicKey
         key = _key(item)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         return []
-    if not _is_strong(key):
+    if key is None:
         return []
     meant, fitting = item.get("alg"), algorithms_of(key)
     if meant is not None:
         only = _ALGORITHMS.get(meant) if isinstance(meant, str) else None
-        fitting = tuple(algorithm for algorithm in fitting if algorithm == only)
-    return [(key_id, algorithm, key) for algorithm in fitting]
+        fitting = frozenset(algorithm for algorithm in fitting if algorithm == only)
+    return [(key_id, algorithm, key) for algorithm in sorted(fitting)]
 
 
 def is_key_id(value: object) -> TypeGuard[str]:
     return isinstance(value, str) and KEY_ID.fullmatch(value) is not None
 
 
-def _key(item: Mapping[str, object]) -> object:
-    """RFC 7518 section 6, RFC 8037 section 2. Raises ValueError, TypeError; None for a kind of key we do not take."""
+def _key(item: Mapping[str, object]) -> PublicKey | None:
+    """RFC 7518 section 6, RFC 8037 section 2. Raises ValueError, TypeError; None for a key we do not take."""
     kind, curve = item.get("kty"), item.get("crv")
     if kind == "RSA":
         exponent, modulus = _number(item.get("e")), _number(item.get("n"))
-        if exponent.bit_length() > _RSA_EXPONENT_BITS_MAX or modulus.bit_length() > RSA_BITS_MAX:
+        if exponent.bit_length() > _RSA_EXPONENT_BITS_MAX or not RSA_BITS_MIN <= modulus.bit_length() <= RSA_BITS_MAX:
             return None
         return RSAPublicNumbers(exponent, modulus).public_key()
     if kind == "EC" and curve == "P-256":

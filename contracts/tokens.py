@@ -27,7 +27,8 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from contracts.keysets import KeySet, PublicKey, is_key_id
+from contracts.keysets import KeySet, is_key_id
+from contracts.public_keys import PublicKey
 
 TOKEN_BYTES_MAX: Final = 8_192
 SKEW_S: Final = 5.0

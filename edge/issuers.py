@@ -12,13 +12,12 @@ Not here: fetching keys (edge.net.issuer_keys), believing (edge.phases.auth), op
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 from typing import Any
 
 import msgspec
 
-from contracts.addresses import IPNetwork
 from contracts.keysets import KeySet, KeySetError, parse_pem_keys
+from contracts.networks import NetworkError, Networks
 from contracts.snapshot import IssuerConfig, ServiceConfig, SnapshotError
 from contracts.tokens import Form, Terms
 
@@ -67,20 +66,15 @@ class Machine:
         self.scopes = config.scopes
         self.expires_at = config.expires_at
         try:
-            self.networks: tuple[IPNetwork, ...] = tuple(ipaddress.ip_network(text) for text in config.addresses)
-        except ValueError as error:
+            self.networks = Networks(config.addresses)
+        except NetworkError as error:
             raise SnapshotError(f"service {config.id}: addresses: {error}") from None
         self.principal: Any = None
         """Memory of phases.auth: the one principal it is."""
 
     def may_call_from(self, client_ip: str) -> bool:
         """`client_ip` as the connection or a trusted proxy told it, so that it parses."""
-        if not self.networks:
-            return True
-        address = ipaddress.ip_address(client_ip.partition("%")[0])
-        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-            address = address.ipv4_mapped
-        return any(address in network for network in self.networks if network.version == address.version)
+        return not self.networks or self.networks.holding(client_ip) is not None
 
     def __repr__(self) -> str:
         return f"<Machine {self.id}>"

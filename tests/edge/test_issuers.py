@@ -72,7 +72,7 @@ def test_pem_keys_are_read_here():
     ("fields", "why"),
     [
         ({"jwks_uri": None}, "neither jwks_uri nor public_keys"),
-        ({"jwks_uri": None, "public_keys": "x"}, "no usable PEM"),
+        ({"jwks_uri": None, "public_keys": "x"}, "must be one or more public keys"),
         ({"jwks_uri": None, "public_keys": pem(RSA).decode(), "algorithms": ("EdDSA",)}, "no usable PEM"),
     ],
 )
