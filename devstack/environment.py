@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from devstack.child import DevstackError
-from devstack.clerk import people
+from devstack.clerk import machines, people
 
 ROOT = Path(__file__).resolve().parent.parent
 MARK = "demo-only"
@@ -116,6 +116,8 @@ def _defaults(folder: Path, ports: Mapping[str, int]) -> dict[str, str]:
         "CLERK_WEBHOOK_SECRET": people.WEBHOOK_SECRET,
         "CLERK_FRONTEND_API_URL": f"http://{clerk_host}",
         "CLERK_API_URL": f"http://{clerk_host}",
+        "CLERK_MACHINE_ID": machines.GATEWAY_ID,
+        "CLERK_MACHINE_SECRET_KEY": machines.GATEWAY_SECRET,
         "PYTHONUNBUFFERED": "1",
     }
 

@@ -15,16 +15,25 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
-import gevent
 from flask import Flask, Response, request
 from gevent.pywsgi import WSGIServer
+from werkzeug.wrappers import Response as AnyResponse
 
 from devstack.child import DevstackError, loopback_listener
-from devstack.clerk import backend_api, controls, frontend_api, pages
+from devstack.clerk import (
+    api_key_api,
+    application_api,
+    backend_api,
+    controls,
+    frontend_api,
+    machine_api,
+    oauth_api,
+    outages,
+    pages,
+)
 from devstack.clerk.instance import Instance, asking_origin, instance, refuse
 from devstack.clerk.keys import SigningKeys
 
-_OUTAGE_S = 30.0
 _POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self' data:; base-uri 'none'; frame-ancestors 'none'; "
     "form-action 'self' http://localhost:* http://127.0.0.1:*"  # a form's redirect counts too
@@ -37,7 +46,7 @@ def create_app(folder: Path, host: str, console_url: str) -> Flask:
         raise DevstackError("the stand-in for Clerk never runs with VANTAGEEDGE_ENV=production")
     app = Flask(__name__)
     app.extensions["clerk_instance"] = Instance(folder, host, console_url, SigningKeys(folder))
-    for part in (frontend_api, pages, controls, backend_api):
+    for part in (frontend_api, oauth_api, pages, controls, backend_api, machine_api, application_api, api_key_api):
         app.register_blueprint(part.blueprint)
     app.before_request(_guard)
     app.after_request(_finish)
@@ -52,18 +61,16 @@ def serve(folder: Path, port: int, console_url: str) -> None:
     server.serve_forever()
 
 
-def _guard() -> Response | None:
+def _guard() -> AnyResponse | None:
     here = instance()
     if request.host not in (here.host, here.host.replace("127.0.0.1", "localhost")):
         return refuse(400, "host_invalid", f"this instance lives at {here.host}")
+    here.counts[str(request.url_rule) if request.url_rule is not None else "none"] += 1
     if request.path.startswith("/__dev/"):
         return None
-    if here.outage == "timeout":
-        gevent.sleep(_OUTAGE_S)
-    if here.outage in ("timeout", "error"):
-        return refuse(503, "internal_clerk_error", "out of service on purpose")
-    if here.outage == "garbage":
-        return Response("<html>not what you asked for", content_type="text/html")
+    away = outages.answer(request.path)
+    if away is not None:
+        return away
     if request.method == "OPTIONS":
         return Response(status=204)
     return None

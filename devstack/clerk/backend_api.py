@@ -3,7 +3,9 @@
 In:    `Authorization: Bearer sk_test_...`.
 Out:   users, organisations, memberships, sessions, the keys, a handshake's payload.
 Laws:  1. Without the secret key nothing is shown (401). 2. Lists are {data, total_count}, bounded by limit and offset.
-Not here: the browser's API (frontend_api).
+       3. What is asked too often is 429 with Retry-After, the keys excepted: nobody is kept from those.
+Not here: the browser's API (frontend_api); machines, OAuth applications and API keys (machine_api, application_api,
+       api_key_api), which use the rules of this module.
 """
 
 from __future__ import annotations
@@ -18,14 +20,33 @@ from devstack.clerk import people, tokens, views
 from devstack.clerk.instance import instance, refuse
 
 blueprint = Blueprint("backend_api", __name__, url_prefix="/v1")
+_PARTS = ("backend_api", "machine_api", "application_api", "api_key_api")
+
+
+def bearer() -> str:
+    """Give what the request presents as `Authorization: Bearer ...`, or an empty text."""
+    kind, _, presented = request.headers.get("Authorization", "").partition(" ")
+    return presented if kind == "Bearer" else ""
+
+
+def is_secret_key() -> bool:
+    return hmac.compare_digest(bearer().encode(), people.SECRET_KEY.encode())
 
 
 @blueprint.before_request
 def require_secret_key() -> Response | None:
-    kind, _, presented = request.headers.get("Authorization", "").partition(" ")
-    if kind != "Bearer" or not hmac.compare_digest(presented.encode(), people.SECRET_KEY.encode()):
-        return refuse(401, "authentication_invalid", "Invalid authentication")
-    return None
+    return None if is_secret_key() else refuse(401, "authentication_invalid", "Invalid authentication")
+
+
+@blueprint.before_app_request
+def throttle() -> Response | None:
+    limit = instance().throttle
+    if request.blueprint not in _PARTS or request.path == "/v1/jwks" or limit.answers < 1:
+        return None
+    limit.answers -= 1
+    refused = refuse(429, "too_many_requests", "Too many requests, retry later")
+    refused.headers["Retry-After"] = str(limit.retry_after_s)
+    return refused
 
 
 @blueprint.get("/jwks")
@@ -43,46 +64,46 @@ def users() -> Response:
 @blueprint.get("/users/<user_id>")
 def user(user_id: str) -> Response:
     person = people.person_by_id(user_id)
-    return jsonify(views.user(person)) if person else _missing()
+    return jsonify(views.user(person)) if person else missing()
 
 
 @blueprint.get("/users/<user_id>/organization_memberships")
 def user_memberships(user_id: str) -> Response:
     if people.person_by_id(user_id) is None:
-        return _missing()
-    return _listed([views.membership(held) for held in people.memberships_of(user_id)])
+        return missing()
+    return listed([views.membership(held) for held in people.memberships_of(user_id)])
 
 
 @blueprint.get("/organizations")
 def organisations() -> Response:
-    return _listed([views.organisation(org) for org in people.ORGANISATIONS.values()])
+    return listed([views.organisation(org) for org in people.ORGANISATIONS.values()])
 
 
 @blueprint.get("/organizations/<name>")
 def organisation(name: str) -> Response:
     found = _organisation(name)
-    return jsonify(views.organisation(found)) if found else _missing()
+    return jsonify(views.organisation(found)) if found else missing()
 
 
 @blueprint.get("/organizations/<name>/memberships")
 def memberships(name: str) -> Response:
     found = _organisation(name)
     if found is None:
-        return _missing()
-    return _listed([views.membership(held) for held in people.MEMBERSHIPS if held.org_id == found.org_id])
+        return missing()
+    return listed([views.membership(held) for held in people.MEMBERSHIPS if held.org_id == found.org_id])
 
 
 @blueprint.get("/sessions/<session_id>")
 def session(session_id: str) -> Response:
     found = instance().registry.sessions.get(session_id)
-    return jsonify(views.session(found)) if found else _missing()
+    return jsonify(views.session(found)) if found else missing()
 
 
 @blueprint.post("/sessions/<session_id>/revoke")
 def revoke(session_id: str) -> Response:
     found = instance().registry.sessions.get(session_id)
     if found is None:
-        return _missing()
+        return missing()
     instance().registry.end(found, "revoked")
     return jsonify(views.session(found))
 
@@ -91,14 +112,16 @@ def revoke(session_id: str) -> Response:
 def token(session_id: str) -> Response:
     found = instance().registry.sessions.get(session_id)
     if found is None or found.status != "active":
-        return _missing()
-    return jsonify(object="token", jwt=tokens.session_token(instance().keys, found, instance().issuer, None))
+        return missing()
+    here = instance()
+    signed = tokens.session_token(here.keys, found, here.issuer, None, here.clock.now())
+    return jsonify(object="token", jwt=signed)
 
 
 @blueprint.get("/clients/handshake_payload")
 def handshake_payload() -> Response:
     directives = instance().registry.nonces.pop(request.args.get("nonce", ""), None)  # believed once
-    return jsonify(directives=directives) if directives is not None else _missing()
+    return jsonify(directives=directives) if directives is not None else missing()
 
 
 def _organisation(name: str) -> people.Organisation | None:
@@ -111,9 +134,11 @@ def _page(items: Sequence[Any]) -> Sequence[Any]:
     return items[offset : offset + limit]
 
 
-def _listed(items: Sequence[Any]) -> Response:
+def listed(items: Sequence[Any]) -> Response:
+    """Give one page of a list, as the request bounds it."""
     return jsonify(data=_page(items), total_count=len(items))
 
 
-def _missing() -> Response:
+def missing() -> Response:
+    """Give the answer for what is not there, or is not the asker's."""
     return refuse(404, "resource_not_found", "not found")

@@ -4,7 +4,7 @@ In:    requests with a `__client` cookie or a dev-browser token.
 Out:   the client, session tokens, and the handshake that gives a server its cookies.
 Laws:  1. `azp` of a token is the request's Origin; of a handshake's token, the origin it goes back to. 2. Redirects go
        to loopback only. 3. An ended session, or an organisation the person is not in, gives no token.
-Not here: pages for people (pages), the server's API (backend_api).
+Not here: pages for people (pages), OAuth (oauth_api), the server's API (backend_api).
 """
 
 from __future__ import annotations
@@ -30,25 +30,6 @@ def jwks() -> Response:
     response = jsonify(instance().keys.jwks())
     response.headers["Cache-Control"] = "public, max-age=60"
     return response
-
-
-@blueprint.get("/.well-known/oauth-authorization-server")
-@blueprint.get("/.well-known/openid-configuration")
-def metadata() -> Response:
-    issuer = instance().issuer
-    return jsonify(
-        issuer=issuer,
-        authorization_endpoint=f"{issuer}/oauth/authorize",
-        token_endpoint=f"{issuer}/oauth/token",
-        userinfo_endpoint=f"{issuer}/oauth/userinfo",
-        jwks_uri=f"{issuer}/.well-known/jwks.json",
-        response_types_supported=["code"],
-        grant_types_supported=["authorization_code", "refresh_token"],
-        subject_types_supported=["public"],
-        id_token_signing_alg_values_supported=["RS256"],
-        code_challenge_methods_supported=["S256"],
-        scopes_supported=["openid", "profile", "email"],
-    )
 
 
 @blueprint.get("/v1/environment")
@@ -126,6 +107,7 @@ def token(session_id: str, template: str | None = None) -> Response:
         session,
         instance().issuer,
         asking_origin(),
+        instance().clock.now(),
         organisation=wanted if wanted is not None else None,
     )
     return jsonify(object="token", jwt=signed)
@@ -179,9 +161,11 @@ def handshake() -> AnyResponse:
 
 
 def _directives(client: Client, session: Session | None, origin: str) -> list[str]:
-    signed = tokens.session_token(instance().keys, session, instance().issuer, origin) if session else ""
+    here = instance()
+    now = here.clock.now()
+    signed = tokens.session_token(here.keys, session, here.issuer, origin, now) if session else ""
     seen = str(client.updated_at) if session else "0"
-    suffixes = ["", "_" + instance().cookie_suffix]
+    suffixes = ["", "_" + here.cookie_suffix]
     secure = "; Secure" if origin.startswith("https:") else ""
     kept = f"Path=/; Expires={formatdate(time.time() + _YEAR_S, usegmt=True)}; SameSite=Lax{secure}"
     gone = f"Path=/; Expires=Thu, 01 Jan 1970 00:00:00 GMT; Max-Age=0; SameSite=Lax{secure}"

@@ -1,14 +1,15 @@
-"""What all endpoints of the stand-in share: its keys, its registry, its address, and the rules for origins.
+"""What all endpoints of the stand-in share: its keys, clock and memory, its address, and the rules for origins.
 
 In:    a folder, a host and port, the setting of the console's URL.
 Out:   Instance; the answers' error form.
 Laws:  1. Only loopback names may be redirected to or answered across origins. 2. Nothing here is for production.
-Not here: the endpoints (frontend_api, backend_api, pages, controls).
+Not here: the endpoints (frontend_api, oauth_api, backend_api, machine_api, pages, controls).
 """
 
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -17,18 +18,52 @@ from urllib.parse import urlsplit
 from flask import Response, current_app, jsonify, request
 
 from devstack.clerk import people
+from devstack.clerk.api_keys import ApiKeys
+from devstack.clerk.applications import Applications
+from devstack.clerk.clock import Clock
 from devstack.clerk.keys import SigningKeys
+from devstack.clerk.machines import Machines
 from devstack.clerk.registry import Client, Registry
 
 
 @dataclass(slots=True)
+class Outage:
+    """`path`: only what begins with it is out of order."""
+
+    mode: str = "off"
+    path: str = "/"
+
+
+@dataclass(slots=True)
+class Throttle:
+    """The next `answers` answers of the Backend API are 429."""
+
+    answers: int = 0
+    retry_after_s: int = 1
+
+
+@dataclass(slots=True)
 class Instance:
+    """`counts`: how many requests each endpoint had, by its rule; what exists nowhere counts as one."""
+
     folder: Path
     host: str
     console_url: str
     keys: SigningKeys
-    registry: Registry = field(default_factory=Registry)
-    outage: str = "off"
+    clock: Clock = field(default_factory=Clock)
+    registry: Registry = field(init=False)
+    machines: Machines = field(init=False)
+    applications: Applications = field(init=False)
+    api_keys: ApiKeys = field(init=False)
+    outage: Outage = field(default_factory=Outage)
+    throttle: Throttle = field(default_factory=Throttle)
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self.registry = Registry(self.clock)
+        self.machines = Machines(self.clock)
+        self.applications = Applications(self.clock)
+        self.api_keys = ApiKeys(self.clock)
 
     @property
     def issuer(self) -> str:

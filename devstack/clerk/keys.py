@@ -1,7 +1,7 @@
 """The instance's signing key: kept in a file, shown as a JWKS, rotated on demand.
 
 In:    a folder.
-Out:   signed JWTs, the JWKS document, the PEM of the public key.
+Out:   signed JWTs (and what looks like them), the JWKS document, the PEM of the public key.
 Laws:  1. RS256 with 2048 bits; the kid is the instance's id, as in the real service, so a rotation may keep it.
        2. The private key is in a file that only we can read.
 Not here: what the tokens say (tokens).
@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import jwt
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from devstack.clerk.people import INSTANCE_ID
 
@@ -60,16 +60,26 @@ class SigningKeys:
             self._listed = {}
         self._listed[key_id] = self._private.public_key()
 
+    def retire(self) -> None:
+        """List the current key alone: what older ones signed is believed no longer."""
+        self._listed = {self.key_id: self._private.public_key()}
+
     def sign(self, claims: Mapping[str, Any], header: Mapping[str, Any], key: rsa.RSAPrivateKey | None = None) -> str:
         """Sign with the current key, or with another to make a forgery."""
         return jwt.encode(dict(claims), key or self._private, "RS256", headers={"kid": self.key_id, **header})
 
+    def sign_text(self, header: str, claims: str) -> str:
+        """Sign two texts as they are, for what no library would write (RFC 7515 section 5.1)."""
+        signed = f"{part(header.encode())}.{part(claims.encode())}"
+        return f"{signed}.{part(self._private.sign(signed.encode(), padding.PKCS1v15(), hashes.SHA256()))}"
+
+    def sign_as(self, algorithm: str, claims: Mapping[str, Any], header: Mapping[str, Any]) -> str:
+        """Sign with the current key by an algorithm that is not the instance's."""
+        return jwt.encode(dict(claims), self._private, algorithm, headers={"kid": self.key_id, **header})
+
     def jwks(self) -> dict[str, Any]:
         return {
-            "keys": [
-                {"use": "sig", "kty": "RSA", "kid": kid, "alg": "RS256", "n": _number(key, "n"), "e": _number(key, "e")}
-                for kid, key in self._listed.items()
-            ]
+            "keys": [{"use": "sig", "kid": kid, "alg": "RS256", **public_jwk(key)} for kid, key in self._listed.items()]
         }
 
     def public_pem(self) -> str:
@@ -83,9 +93,19 @@ def new_key() -> rsa.RSAPrivateKey:
     return rsa.generate_private_key(public_exponent=65_537, key_size=2_048)
 
 
-def _number(key: rsa.RSAPublicKey, name: str) -> str:
-    number: int = getattr(key.public_numbers(), name)
-    return base64.urlsafe_b64encode(number.to_bytes((number.bit_length() + 7) // 8, "big")).decode().rstrip("=")
+def public_jwk(key: rsa.RSAPublicKey) -> dict[str, str]:
+    """Give the members of RFC 7518 section 6.3.1."""
+    numbers = key.public_numbers()
+    return {"kty": "RSA", "n": _number(numbers.n), "e": _number(numbers.e)}
+
+
+def part(content: bytes) -> str:
+    """Give base64url without padding (RFC 7515 section 2)."""
+    return base64.urlsafe_b64encode(content).decode().rstrip("=")
+
+
+def _number(number: int) -> str:
+    return part(number.to_bytes((number.bit_length() + 7) // 8, "big"))
 
 
 def _write_private(path: Path, content: bytes) -> None:

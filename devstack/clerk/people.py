@@ -1,9 +1,11 @@
 """The cast: who exists in the stand-in, in which organisations, under which fixed ids.
 
 In:    nothing.
-Out:   PEOPLE, ORGANISATIONS, MEMBERSHIPS, and the instance's keys.
+Out:   PEOPLE, ORGANISATIONS, MEMBERSHIPS with features and custom permissions, and the instance's keys.
 Laws:  1. Ids have the shapes of the real service (prefix + 27 base62) and never change: the seed stores them.
        2. alice administers demo-company, bob is a member there, charlie is a stranger with a tenant of his own.
+       3. A custom permission is `org:<feature>:<verb>`; system permissions (`org:sys_...`) are never in a token, and
+       nobody here has any.
 Not here: sessions (registry), tokens (tokens).
 """
 
@@ -33,6 +35,7 @@ class Organisation:
     org_id: str
     name: str
     slug: str
+    features: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,7 @@ class Membership:
     user_id: str
     org_id: str
     role: str
+    permissions: tuple[str, ...] = ()
 
 
 ALICE = Person("alice", "user_2vGtA1iceDemoAdministrator0", "Alice", "Archer", "alice@demo-company.example")
@@ -48,14 +52,32 @@ BOB = Person("bob", "user_2vGtB0bDemoMemberOfCompany0", "Bob", "Baker", "bob@dem
 CHARLIE = Person("charlie", "user_2vGtChar1ieStrangerOfLabs00", "Charlie", "Cooper", "charlie@charlie-labs.example")
 PEOPLE: dict[str, Person] = {person.name: person for person in (ALICE, BOB, CHARLIE)}
 
-DEMO_COMPANY = Organisation("org_2vGtDemoCompanyOfAliceBob00", "Demo Company", "demo-company")
-CHARLIE_LABS = Organisation("org_2vGtChar1ieLabsOfCharlie000", "Charlie Labs", "charlie-labs")
+DEMO_COMPANY = Organisation("org_2vGtDemoCompanyOfAliceBob00", "Demo Company", "demo-company", ("gateway", "keys"))
+CHARLIE_LABS = Organisation("org_2vGtChar1ieLabsOfCharlie000", "Charlie Labs", "charlie-labs", ("dashboard", "teams"))
 ORGANISATIONS: dict[str, Organisation] = {org.org_id: org for org in (DEMO_COMPANY, CHARLIE_LABS)}
 
 MEMBERSHIPS: tuple[Membership, ...] = (
-    Membership("orgmem_2vGtA1iceInDemoCompany00000", ALICE.user_id, DEMO_COMPANY.org_id, "org:admin"),
-    Membership("orgmem_2vGtB0bInDemoCompany0000000", BOB.user_id, DEMO_COMPANY.org_id, "org:member"),
-    Membership("orgmem_2vGtChar1ieInHisOwnLabs0000", CHARLIE.user_id, CHARLIE_LABS.org_id, "org:admin"),
+    Membership(
+        "orgmem_2vGtA1iceInDemoCompany00000",
+        ALICE.user_id,
+        DEMO_COMPANY.org_id,
+        "org:admin",
+        ("org:gateway:manage", "org:gateway:read", "org:keys:manage"),
+    ),
+    Membership(
+        "orgmem_2vGtB0bInDemoCompany0000000",
+        BOB.user_id,
+        DEMO_COMPANY.org_id,
+        "org:member",
+        ("org:gateway:read",),
+    ),
+    Membership(
+        "orgmem_2vGtChar1ieInHisOwnLabs0000",
+        CHARLIE.user_id,
+        CHARLIE_LABS.org_id,
+        "org:admin",
+        ("org:dashboard:manage", "org:dashboard:read", "org:teams:read"),
+    ),
 )
 
 

@@ -10,10 +10,10 @@ Not here: cookies and answers (frontend_api), tokens (tokens).
 from __future__ import annotations
 
 import secrets
-import time
 from dataclasses import dataclass, field
 
 from devstack.clerk import people
+from devstack.clerk.clock import Clock
 
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
@@ -43,7 +43,8 @@ class Client:
 class Registry:
     """All clients and sessions of this process. Not thread-safe: one greenlet at a time touches it."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self.clients: dict[str, Client] = {}
         self.sessions: dict[str, Session] = {}
         self.nonces: dict[str, list[str]] = {}
@@ -52,7 +53,7 @@ class Registry:
 
     def new_client(self) -> Client:
         """Make a client; its secret serves as `__client` cookie and, with its own prefix, as dev-browser token."""
-        client = Client(new_id("client_"), new_id("dvb_"), int(time.time()))
+        client = Client(new_id("client_"), new_id("dvb_"), int(self._clock.now()))
         self.clients[client.client_id] = client
         self._by_secret[client.secret] = client.client_id
         return client
@@ -67,10 +68,10 @@ class Registry:
             org_id = held[0].org_id if held else None
         for other in self.active_sessions(client):
             self.end(other, "replaced")
-        session = Session(new_id("sess_"), client.client_id, person.user_id, org_id, time.time())
+        session = Session(new_id("sess_"), client.client_id, person.user_id, org_id, self._clock.now())
         self.sessions[session.session_id] = session
         client.sessions.append(session.session_id)
-        client.updated_at = int(time.time())
+        client.updated_at = int(self._clock.now())
         return session
 
     def active_sessions(self, client: Client) -> list[Session]:
@@ -81,7 +82,7 @@ class Registry:
         session.status = status
         client = self.clients.get(session.client_id)
         if client is not None:
-            client.updated_at = int(time.time())
+            client.updated_at = int(self._clock.now())
 
     def session_of(self, person: people.Person) -> Session:
         """Give the one session that tokens minted for this person outside a browser belong to."""

@@ -1,8 +1,9 @@
-"""The JSON of the service's objects: users, organisations, memberships, sessions, clients. Times in milliseconds.
+"""The JSON of the service's objects: users, organisations, memberships, sessions, clients, machines, OAuth
+applications, and the tokens of the last two. Times in milliseconds.
 
 In:    people and registry objects.
 Out:   dicts.
-Not here: which endpoint shows which (frontend_api, backend_api).
+Not here: which endpoint shows which.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 from typing import Any
 
 from devstack.clerk import people
+from devstack.clerk.applications import AccessToken, Application, Applications
+from devstack.clerk.machines import Machine, Machines, MachineToken
 from devstack.clerk.registry import Client, Registry, Session
 
 Json = dict[str, Any]
@@ -37,14 +40,28 @@ def user(person: people.Person) -> Json:
         "has_image": False,
         "primary_email_address_id": address_id,
         "primary_phone_number_id": None,
+        "primary_web3_wallet_id": None,
         "email_addresses": [address],
         "phone_numbers": [],
+        "web3_wallets": [],
+        "passkeys": [],
         "external_accounts": [],
+        "saml_accounts": [],
+        "enterprise_accounts": [],
         "external_id": None,
         "password_enabled": False,
         "two_factor_enabled": False,
+        "totp_enabled": False,
+        "backup_code_enabled": False,
+        "mfa_enabled_at": None,
+        "mfa_disabled_at": None,
         "banned": False,
         "locked": False,
+        "lockout_expires_in_seconds": None,
+        "verification_attempts_remaining": 100,
+        "delete_self_enabled": True,
+        "create_organization_enabled": True,
+        "legal_accepted_at": None,
         "public_metadata": {},
         "unsafe_metadata": {},
         "last_sign_in_at": None,
@@ -80,7 +97,7 @@ def membership(held: people.Membership) -> Json:
         "id": held.membership_id,
         "role": held.role,
         "role_name": held.role.removeprefix("org:").title(),
-        "permissions": [],
+        "permissions": list(held.permissions),
         "organization": organisation(people.ORGANISATIONS[held.org_id]),
         "public_metadata": {},
         "public_user_data": {
@@ -134,3 +151,83 @@ def client(found: Client | None, registry: Registry) -> Json | None:
         "created_at": found.updated_at * 1_000,
         "updated_at": found.updated_at * 1_000,
     }
+
+
+def machine(found: Machine, machines: Machines) -> Json:
+    spoken_to = [machines.by_id[each] for each in found.speaks_to]
+    return _one_machine(found) | {"scoped_machines": [_one_machine(each) for each in spoken_to]}
+
+
+def _one_machine(found: Machine) -> Json:
+    return {
+        "object": "machine",
+        "id": found.machine_id,
+        "name": found.name,
+        "instance_id": people.INSTANCE_ID,
+        "default_token_ttl": found.life_s,
+        "created_at": found.created_at_ms,
+        "updated_at": found.created_at_ms,
+    }
+
+
+def machine_token(found: MachineToken, machines: Machines) -> Json:
+    return {
+        "object": "machine_to_machine_token",
+        "id": found.token_id,
+        "subject": found.machine_id,
+        "scopes": list(found.audience),
+        "claims": found.claims,
+        "revoked": found.revoked,
+        "revocation_reason": found.reason,
+        "expired": machines.is_expired(found),
+        "expiration": _ms(found.expires_at),
+        "last_used_at": _ms(found.used_at),
+        "created_at": _ms(found.created_at),
+        "updated_at": _ms(found.created_at),
+    }
+
+
+def application(found: Application, issuer: str) -> Json:
+    return {
+        "object": "oauth_application",
+        "id": found.application_id,
+        "instance_id": people.INSTANCE_ID,
+        "name": found.name,
+        "client_id": found.client_id,
+        "client_uri": None,
+        "client_image_url": None,
+        "dynamically_registered": False,
+        "consent_screen_enabled": found.asks,
+        "pkce_required": True,
+        "public": found.is_public,
+        "scopes": " ".join(found.scopes),
+        "redirect_uris": list(found.redirect_uris),
+        "callback_url": found.redirect_uris[0],
+        "authorize_url": f"{issuer}/oauth/authorize",
+        "token_fetch_url": f"{issuer}/oauth/token",
+        "user_info_url": f"{issuer}/oauth/userinfo",
+        "discovery_url": f"{issuer}/.well-known/openid-configuration",
+        "token_introspection_url": f"{issuer}/oauth/token_info",
+        "created_at": found.created_at_ms,
+        "updated_at": found.created_at_ms,
+    }
+
+
+def access_token(found: AccessToken, applications: Applications) -> Json:
+    return {
+        "object": "clerk_idp_oauth_access_token",
+        "id": found.token_id,
+        "client_id": found.client_id,
+        "subject": found.user_id,
+        "scopes": list(found.scopes),
+        "revoked": found.revoked,
+        "revocation_reason": "revoked by its application" if found.revoked else None,
+        "expired": applications.is_expired(found),
+        "expiration": _ms(found.expires_at),
+        "created_at": _ms(found.created_at),
+        "updated_at": _ms(found.created_at),
+    }
+
+
+def _ms(at: float | None) -> int | None:
+    return None if at is None else int(at * 1_000)

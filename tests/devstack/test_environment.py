@@ -10,6 +10,7 @@ import pytest
 from contracts import apikey, clerk, sealing
 from devstack import environment
 from devstack.child import DevstackError
+from devstack.clerk import machines
 
 
 def test_the_environment_wins_over_dotenv_and_both_over_the_defaults(tmp_path: Path) -> None:
@@ -77,6 +78,12 @@ def test_the_publishable_key_names_the_stand_in(tmp_path: Path) -> None:
     demo = environment.load({"DEVSTACK_CLERK_PORT": "9123"}, tmp_path)
     assert clerk.frontend_api_host(demo.environ["CLERK_PUBLISHABLE_KEY"]) == "127.0.0.1:9123"
     assert demo.clerk_url == demo.environ["CLERK_FRONTEND_API_URL"] == "http://127.0.0.1:9123"
+
+
+def test_the_edge_of_the_demo_is_the_machine_that_is_spoken_to(tmp_path: Path) -> None:
+    environ = environment.load({}, tmp_path).environ
+    assert environ["CLERK_MACHINE_ID"] == machines.GATEWAY_ID
+    assert environ["CLERK_MACHINE_SECRET_KEY"] == machines.GATEWAY_SECRET
 
 
 def test_every_variable_the_demo_sets_is_in_the_example(tmp_path: Path) -> None:
