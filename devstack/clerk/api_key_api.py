@@ -36,7 +36,9 @@ def create() -> Response:
         claims if isinstance(claims, dict) else None,
         said.get("seconds_until_expiration"),
     )
-    return jsonify(_shown(key) | {"secret": secret})
+    response = jsonify(_shown(key) | {"secret": secret})
+    response.status_code = 201
+    return response
 
 
 @blueprint.post("/verify")

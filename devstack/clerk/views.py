@@ -26,7 +26,13 @@ def user(person: people.Person) -> Json:
         "object": "email_address",
         "email_address": person.email,
         "reserved": False,
-        "verification": {"status": "verified", "strategy": "admin", "attempts": None, "expire_at": None},
+        "verification": {
+            "object": "verification_admin",
+            "status": "verified",
+            "strategy": "admin",
+            "attempts": None,
+            "expire_at": None,
+        },
         "linked_to": [],
         **_TIMES,
     }
@@ -106,6 +112,7 @@ def membership(held: people.Membership) -> Json:
             "first_name": person.first_name,
             "last_name": person.last_name,
             "image_url": "",
+            "profile_image_url": "",
             "has_image": False,
         },
         **_TIMES,
