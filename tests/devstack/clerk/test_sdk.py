@@ -1,4 +1,4 @@
-"""The service's own SDK (clerk-backend-api) against the running stand-in: it reads every answer and believes its tokens.
+"""The service's own SDK (clerk-backend-api) against the running stand-in: it reads all answers, believes its tokens.
 
 The second half is the other way round: what that SDK believes too much, the product's verifier refuses.
 """
@@ -260,7 +260,7 @@ def test_a_cookie_whose_name_only_begins_like_the_session_is_taken_by_it_and_not
 
 
 def test_an_audience_is_refused_by_it_and_ignored_by_us_in_a_session(url: str) -> None:
-    """A customised session token may have `aud`; who is asked for none does not have to match one (ours: azp decides)."""
+    """A customised session token may have `aud`; who asks for none need not match it (azp decides)."""
     token = mint(url, claims={"aud": "https://api.example"})
     assert not asked(url, {"Authorization": f"Bearer {token}"}).is_signed_in
     assert verified(url, token).user_id == ALICE
