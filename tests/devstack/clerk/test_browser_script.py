@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 import requests
@@ -140,3 +141,32 @@ def test_a_session_ended_elsewhere_ends_in_this_tab(page: Page, fapi: str, conso
     assert requests.post(f"{fapi}/v1/sessions/{session_id}/revoke", headers=key, timeout=5).ok
     assert page.evaluate("Clerk.session.getToken({skipCache: true})") is None
     assert page.evaluate("Clerk.session") is None and cookie(page, "__session") == ""
+
+
+def test_a_person_signs_in_allows_an_application_and_comes_back_with_a_code(
+    page: Page, fapi: str, console: str
+) -> None:
+    key = {"Authorization": f"Bearer {people.SECRET_KEY}"}
+    wanted = {"name": "Charts", "redirect_uris": [f"{console}/after"], "scopes": "profile email"}
+    made = requests.post(f"{fapi}/v1/oauth_applications", json=wanted, headers=key, timeout=5).json()
+    verifier = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
+    challenge = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
+    said = {
+        "response_type": "code", "client_id": made["client_id"], "redirect_uri": f"{console}/after", "state": "s-1",
+        "code_challenge": challenge, "code_challenge_method": "S256",
+    }  # fmt: skip
+    page.goto(f"{fapi}/oauth/authorize?{urlencode(said)}")
+    page.get_by_role("button", name="Bob Baker").click()
+    expect(page.get_by_role("heading", name="Allow Charts?")).to_be_visible()
+    expect(page.get_by_text("It asks to act for Bob Baker with: profile, email.")).to_be_visible()
+    page.get_by_role("button", name="Allow").click()
+    page.wait_for_url(f"{console}/after?*")
+    back = parse_qs(urlsplit(page.url).query)
+    assert (back["state"], back["iss"]) == (["s-1"], [fapi])
+    form = {
+        "grant_type": "authorization_code", "code": back["code"][0], "redirect_uri": f"{console}/after",
+        "code_verifier": verifier, "client_id": made["client_id"], "client_secret": made["client_secret"],
+    }  # fmt: skip
+    access = requests.post(f"{fapi}/oauth/token", data=form, timeout=5).json()["access_token"]
+    told = requests.get(f"{fapi}/oauth/userinfo", headers={"Authorization": f"Bearer {access}"}, timeout=5).json()
+    assert told["sub"] == people.BOB.user_id
