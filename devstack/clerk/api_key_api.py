@@ -14,7 +14,7 @@ from flask import Blueprint, Response, jsonify, request
 
 from devstack.clerk import people
 from devstack.clerk.api_keys import ApiKey
-from devstack.clerk.backend_api import missing, require_secret_key
+from devstack.clerk.backend_api import is_duration, missing, require_secret_key
 from devstack.clerk.instance import instance, refuse
 
 blueprint = Blueprint("api_key_api", __name__, url_prefix="/v1/api_keys")
@@ -27,14 +27,17 @@ def create() -> Response:
     said = _body()
     name, subject, scopes, claims = said.get("name"), said.get("subject"), said.get("scopes", []), said.get("claims")
     known = subject in people.ORGANISATIONS or people.person_by_id(str(subject)) is not None
+    life_s = said.get("seconds_until_expiration")
     if not isinstance(name, str) or not known or not isinstance(scopes, list):
         return refuse(422, "form_param_value_invalid", "name a key, and an organisation or a user that exists")
+    if life_s is not None and not is_duration(life_s):
+        return refuse(422, "form_param_value_invalid", "seconds_until_expiration must be a number above 0")
     key, secret = instance().api_keys.add(
         str(subject),
         name,
         tuple(map(str, scopes)),
         claims if isinstance(claims, dict) else None,
-        said.get("seconds_until_expiration"),
+        life_s,
     )
     response = jsonify(_shown(key) | {"secret": secret})
     response.status_code = 201

@@ -11,6 +11,7 @@ Not here: the browser's API (frontend_api); machines, OAuth applications and API
 from __future__ import annotations
 
 import hmac
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -137,6 +138,11 @@ def _page(items: Sequence[Any]) -> Sequence[Any]:
 def listed(items: Sequence[Any]) -> Response:
     """Give one page of a list, as the request bounds it."""
     return jsonify(data=_page(items), total_count=len(items))
+
+
+def is_duration(value: object) -> bool:
+    """Say whether a value of a request is a number of seconds above 0."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0
 
 
 def missing() -> Response:

@@ -105,9 +105,12 @@ def mint() -> Response:
     if flaw is not None and flaw not in choices:
         raise Refused(f"flaw must be one of {', '.join(choices)}")
     head, said, more = {"session": _session, "oauth": _access, "machine": _machine}[kind](wanted)
+    extra = wanted.get("claims")
+    if extra is not None and not isinstance(extra, dict):
+        raise Refused("claims is an object")
     if "token" in more:  # opaque: there is nothing in it to be wrong
         return jsonify(more)
-    said |= wanted.get("claims") or {}
+    said |= extra or {}
     keys = instance().keys
     signed = flaws.FLAWS[flaw].make(keys, head, said) if flaw else keys.sign(said, head)
     return jsonify(more | {"jwt": signed})

@@ -10,13 +10,12 @@ Not here: the store (machines).
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from flask import Blueprint, Response, jsonify, request
 
 from devstack.clerk import tokens, views
-from devstack.clerk.backend_api import bearer, is_secret_key, listed, missing
+from devstack.clerk.backend_api import bearer, is_duration, is_secret_key, listed, missing
 from devstack.clerk.instance import instance, refuse
 from devstack.clerk.machines import DEFAULT_LIFE_S, Machine, MachineToken, may_see
 from devstack.clerk.registry import new_id
@@ -113,7 +112,7 @@ def create_token() -> Response:
 def _wrong(said: Json, life_s: object, audience: object, maker: Machine) -> str:
     if said.get("token_format", "opaque") not in ("opaque", "jwt"):
         return "token_format must be opaque or jwt"
-    if life_s is not None and not _is_duration(life_s):
+    if life_s is not None and not is_duration(life_s):
         return "seconds_until_expiration must be a number above 0"
     if not isinstance(audience, list) or any(each not in maker.speaks_to for each in audience):
         return "scopes must be machines that this machine may speak to"
@@ -121,15 +120,11 @@ def _wrong(said: Json, life_s: object, audience: object, maker: Machine) -> str:
     if extra is not None and (not isinstance(extra, dict) or _CLAIM_NAMES_OF_OURS & set(extra)):
         return "claims must be an object without the registered claims"
     remaining_s = said.get("min_remaining_ttl_seconds")
-    if remaining_s is not None and not _is_duration(remaining_s):
+    if remaining_s is not None and not is_duration(remaining_s):
         return "min_remaining_ttl_seconds must be a number above 0"
     if remaining_s is not None and isinstance(life_s, int | float) and remaining_s >= life_s:
         return "min_remaining_ttl_seconds must be less than the token's life"
     return ""
-
-
-def _is_duration(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0
 
 
 def _jwt(maker: Machine, audience: list[str], extra: Json | None, life_s: float) -> Json:

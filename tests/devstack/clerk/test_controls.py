@@ -38,6 +38,25 @@ def test_a_clock_that_is_wrong_makes_tokens_that_are_wrong(browser: FlaskClient)
         assert browser.post(f"/__dev/clock?{wrong}").status_code == 422
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        [],
+        {},
+        {"person": "nobody"},
+        {"person": "alice", "kind": "id"},
+        {"person": "alice", "machine": "mch_x"},
+        {"person": "alice", "claims": "admin"},
+        {"person": "alice", "flaw": "none-such"},
+        {"kind": "machine", "machine": "mch_x"},
+        {"kind": "oauth", "person": "alice", "client_id": "nobody"},
+    ],
+)
+def test_a_wrong_wish_for_a_token_is_told_the_choices(browser: FlaskClient, body: object) -> None:
+    answer = browser.post("/__dev/tokens", json=body)
+    assert answer.status_code == 422 and answer.json["errors"][0]["message"]  # type: ignore[index]
+
+
 def test_a_retired_key_is_listed_no_longer(browser: FlaskClient) -> None:
     old = mint(browser)
     browser.post("/__dev/keys/rotate?kid=new")
@@ -100,7 +119,8 @@ def test_a_huge_answer_is_true_to_the_last_byte_and_says_no_length(browser: Flas
 
 def test_an_api_key_is_verified_as_long_as_it_is_good(browser: FlaskClient) -> None:
     wanted = {"name": "ci", "subject": people.DEMO_COMPANY.org_id, "scopes": ["read"], "seconds_until_expiration": 60}
-    assert browser.post("/v1/api_keys", json=wanted | {"subject": "org_none"}, headers=KEY).status_code == 422
+    for wrong in ({"subject": "org_none"}, {"seconds_until_expiration": "60"}, {"scopes": "read"}, {"name": None}):
+        assert browser.post("/v1/api_keys", json=wanted | wrong, headers=KEY).status_code == 422
     made = browser.post("/v1/api_keys", json=wanted, headers=KEY).json
     secret = {"secret": made["secret"]}  # type: ignore[index]
     told = browser.post("/v1/api_keys/verify", json=secret, headers=KEY).json
