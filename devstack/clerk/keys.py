@@ -36,7 +36,9 @@ class SigningKeys:
 
     def _load(self) -> rsa.RSAPrivateKey | None:
         try:
-            key = serialization.load_pem_private_key(self._file.read_bytes(), None)
+            # Our own file: to check the primes anew takes longer than the rest of the start.
+            pem = self._file.read_bytes()
+            key = serialization.load_pem_private_key(pem, None, unsafe_skip_rsa_key_validation=True)
             self.key_id = str(json.loads(self._state.read_text())["kid"])
         except (OSError, ValueError, KeyError, TypeError):
             return None  # missing or half-written: a new one does no harm here
