@@ -20,22 +20,7 @@ _TIMES = {"created_at": people.CREATED_AT_MS, "updated_at": people.CREATED_AT_MS
 
 
 def user(person: people.Person) -> Json:
-    address_id = "idn_" + person.user_id.removeprefix("user_")
-    address = {
-        "id": address_id,
-        "object": "email_address",
-        "email_address": person.email,
-        "reserved": False,
-        "verification": {
-            "object": "verification_admin",
-            "status": "verified",
-            "strategy": "admin",
-            "attempts": None,
-            "expire_at": None,
-        },
-        "linked_to": [],
-        **_TIMES,
-    }
+    address = _address(person)
     return {
         "id": person.user_id,
         "object": "user",
@@ -44,7 +29,7 @@ def user(person: people.Person) -> Json:
         "last_name": person.last_name,
         "image_url": "",
         "has_image": False,
-        "primary_email_address_id": address_id,
+        "primary_email_address_id": address["id"],
         "primary_phone_number_id": None,
         "primary_web3_wallet_id": None,
         "email_addresses": [address],
@@ -72,6 +57,24 @@ def user(person: people.Person) -> Json:
         "unsafe_metadata": {},
         "last_sign_in_at": None,
         "last_active_at": None,
+        **_TIMES,
+    }
+
+
+def _address(person: people.Person) -> Json:
+    return {
+        "id": "idn_" + person.user_id.removeprefix("user_"),
+        "object": "email_address",
+        "email_address": person.email,
+        "reserved": False,
+        "verification": {
+            "object": "verification_admin",
+            "status": "verified",
+            "strategy": "admin",
+            "attempts": None,
+            "expire_at": None,
+        },
+        "linked_to": [],
         **_TIMES,
     }
 
