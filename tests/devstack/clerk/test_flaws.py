@@ -10,10 +10,11 @@ import jwt
 import pytest
 from flask.testing import FlaskClient
 
-from contracts import clerk
+from contracts import clerk, tokens
 from devstack.clerk import flaws, machines, people
 
 EXPECTED = clerk.Expectation(issuer="http://127.0.0.1:8081", authorized_parties=("http://localhost:8080",))
+FOR_US = clerk.Expectation("http://127.0.0.1:8081", (), machine_id=machines.GATEWAY_ID)
 PAIRS = [(kind, name) for name, flaw in flaws.FLAWS.items() for kind in flaws.KINDS if kind in flaw.kinds]
 OTHERS = [(kind, name) for kind, name in PAIRS if kind != "session"]
 BY_OTHER_KEYS = {
@@ -74,6 +75,30 @@ def test_no_other_kind_good_or_bad_passes_for_a_session(shared: FlaskClient, kin
     keys = clerk.parse_keyset(shared.get("/.well-known/jwks.json").data)
     with pytest.raises(clerk.SessionRefused):
         clerk.verify_session(token, keys, EXPECTED, time.time())
+
+
+def believed(shared: FlaskClient, kind: str, token: str) -> clerk.Access | clerk.Machine:
+    keys = clerk.parse_keyset(shared.get("/.well-known/jwks.json").data)
+    verify = clerk.believe_access if kind == "oauth" else clerk.believe_machine
+    return verify(tokens.take_apart(token.encode()), keys, FOR_US, time.time())
+
+
+def test_good_tokens_of_the_other_kinds_are_believed_as_what_they_are(shared: FlaskClient) -> None:
+    access = believed(shared, "oauth", mint(shared, "oauth", scope="profile user:org:read"))
+    assert isinstance(access, clerk.Access)
+    assert (access.user_id, access.org_id) == (people.ALICE.user_id, people.DEMO_COMPANY.org_id)
+    assert access.scopes == ("profile", "user:org:read")
+    machine = believed(shared, "machine", mint(shared, "machine"))
+    assert isinstance(machine, clerk.Machine) and machine.machine_id == machines.CALLER_ID
+
+
+@pytest.mark.parametrize(("kind", "name"), OTHERS)
+def test_each_flaw_of_the_other_kinds_is_refused_by_the_verifier_of_its_kind(
+    shared: FlaskClient, kind: str, name: str
+) -> None:
+    token = mint(shared, kind, flaw=name)
+    with pytest.raises(clerk.SessionRefused):
+        believed(shared, kind, token)
 
 
 def test_a_flaw_of_another_kind_is_not_on_offer(shared: FlaskClient) -> None:
