@@ -6,7 +6,8 @@
 In:    random bytes or a presented key, and the pepper.
 Out:   the key's text, its parts, its digest "v<pepper version>:<64 hex>".
 Laws:  1. A secret is never stored, only HMAC-SHA256(pepper, whole key). 2. A key of our format whose CRC32 is
-       wrong is refused with no look-up. 3. Keys of another format (imported) are found by digest alike.
+       wrong is refused with no look-up. 3. Keys of another format (imported) are found by digest alike. 4. Who has
+       the stores but not the pepper can make neither a digest nor the proof that moves a key to another one.
 Not here: expiry, scopes, revocation (edge.phases.auth), storage (webapp.models.api_key, edge.store.keys).
 """
 
@@ -72,6 +73,27 @@ def parse_key(presented: bytes) -> ParsedKey | None:
 def digest(presented: bytes, pepper_version: int, pepper: bytes) -> str:
     """Give the stored form of a key: `v<version>:<hex HMAC-SHA256>` (RFC 2104)."""
     return f"v{pepper_version}:{hmac.new(pepper, presented, hashlib.sha256).hexdigest()}"
+
+
+def digest_version(stored: str) -> int:
+    """Give the pepper's version of a digest; 0 for what is none."""
+    version = stored.partition(":")[0][1:]
+    return int(version) if stored.startswith("v") and version.isascii() and version.isdigit() else 0
+
+
+def renewal_proof(pepper: bytes, tenant_id: str, key_id: str, old: str, new: str) -> str:
+    """Prove that whoever moves a key from one digest to another holds the new digest's pepper.
+
+    It begins with NUL, which no key that is presented or imported can contain: no digest of a key is ever a proof.
+    """
+    said = f"\0renewal\0{tenant_id}\0{key_id}\0{old}\0{new}"
+    return hmac.new(pepper, said.encode(), hashlib.sha256).hexdigest()
+
+
+def proves_renewal(proof: str, pepper: bytes, tenant_id: str, key_id: str, old: str, new: str) -> bool:
+    """Compare in constant time."""
+    made = renewal_proof(pepper, tenant_id, key_id, old, new)
+    return hmac.compare_digest(made.encode("ascii"), proof.encode("utf-8", "replace"))
 
 
 def parse_peppers(text: str) -> Mapping[int, bytes]:

@@ -28,6 +28,11 @@ HEARTBEAT_STALE_S: Final = 5.0
 WORKERS: Final = f"{_ROOT}:workers"
 """Hash: job worker's name -> JSON {at, started_at, received_at, running}; an entry not renewed for 30 s is dead."""
 
+KEY_USES: Final = f"{_ROOT}:keyuses"
+"""Sorted set: tenant id -> wall time at which an edge last said something of its keys (key_uses, key_renewals)."""
+KEY_USES_KEPT_S: Final = 7 * 86_400
+"""What edges say of keys waits so long for a worker to take it."""
+
 
 def host(hostname: str) -> str:
     """String: the id of the tenant that lives at this host (a lower-cased DNS name, checked by the caller)."""
@@ -42,6 +47,16 @@ def config(tenant_id: str) -> str:
 def api_key(tenant_id: str, digest: str) -> str:
     """String: snapshot.KeyRecord of the key with this digest."""
     return f"{_ROOT}:key:{{{tenant_id}}}:{digest}"
+
+
+def key_uses(tenant_id: str) -> str:
+    """Sorted set: key id -> wall second of its last use, the newest wins; a worker takes them to PostgreSQL."""
+    return f"{_ROOT}:keyuses:{{{tenant_id}}}"
+
+
+def key_renewals(tenant_id: str) -> str:
+    """Hash: key id -> messages.KeyRenewal, for keys that were found under an older pepper."""
+    return f"{_ROOT}:keyrenewals:{{{tenant_id}}}"
 
 
 def counter(tenant_id: str, policy_id: str, identifier_digest: str) -> str:

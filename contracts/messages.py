@@ -68,13 +68,23 @@ class TargetHealth(msgspec.Struct, frozen=True, kw_only=True):
     """After this wall time the edge forgets it and trusts only what it sees itself."""
 
 
+class KeyRenewal(msgspec.Struct, frozen=True, kw_only=True):
+    """One key's value in keyspace.key_renewals: seen in clear by an edge, so its digest can move to a newer pepper."""
+
+    old: str
+    new: str
+    proof: str
+    """contracts.apikey.renewal_proof."""
+
+
 _ENCODER: Final = msgspec.json.Encoder(order="deterministic")
 _CHANGE: Final = msgspec.json.Decoder(Change)
 _HEARTBEAT: Final = msgspec.json.Decoder(Heartbeat)
 _HEALTH: Final = msgspec.json.Decoder(TargetHealth)
+_RENEWAL: Final = msgspec.json.Decoder(KeyRenewal)
 
 
-def encode(message: Change | Heartbeat | TargetHealth) -> bytes:
+def encode(message: Change | Heartbeat | TargetHealth | KeyRenewal) -> bytes:
     return _ENCODER.encode(message)
 
 
@@ -98,6 +108,11 @@ def decode_heartbeat(body: bytes) -> Heartbeat:
 def decode_health(body: bytes) -> TargetHealth:
     """Raises MessageError."""
     return _decode(_HEALTH, body)
+
+
+def decode_renewal(body: bytes) -> KeyRenewal:
+    """Raises MessageError."""
+    return _decode(_RENEWAL, body)
 
 
 def stream_id(text: str) -> tuple[int, int]:

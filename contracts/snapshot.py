@@ -273,6 +273,11 @@ def identity_key_place(tenant_id: str, key_id: str) -> bytes:
     return place("identity-key", tenant_id, key_id)
 
 
+def successor_place(tenant_id: str, key_id: str) -> bytes:
+    """Spell where an API key belongs that was made by its rotation and waits to be revealed, for sealing."""
+    return place("api-key-successor", tenant_id, key_id)
+
+
 def encode(snapshot: Snapshot) -> tuple[bytes, str]:
     """Give the canonical JSON bytes and their sha256 in hex."""
     body = _ENCODER.encode(snapshot)

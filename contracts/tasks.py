@@ -28,6 +28,10 @@ CACHE_PURGE: Final = "cache.purge"
 """(tenant_id, route_id | null, url | null): advance generations."""
 EXPIRE_KEYS: Final = "keys.expire"
 """(): mark keys past their deadline, for people; the edge itself refuses them to the second."""
+KEY_USES: Final = "keys.uses"
+"""(): take what the edges said of keys (last used, digests under a newer pepper) to PostgreSQL."""
+ROTATE_KEYS: Final = "keys.rotate"
+"""(): make successors of keys whose policy says so, end those that were replaced."""
 
 QUEUE_OF: Final = {
     PUBLISH: QUEUE_DEFAULT,
@@ -36,6 +40,8 @@ QUEUE_OF: Final = {
     HEALTH_CHECK: QUEUE_PROBES,
     CACHE_PURGE: QUEUE_PURGE,
     EXPIRE_KEYS: QUEUE_MAINTENANCE,
+    KEY_USES: QUEUE_MAINTENANCE,
+    ROTATE_KEYS: QUEUE_MAINTENANCE,
 }
 
 BROKER_KEY_PREFIX: Final = "ve:celery:"

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from edge.http.messages import ClientBody, Reply, RequestHead, ResponseHead
 
 if TYPE_CHECKING:
+    from contracts.snapshot import PolicyConfig
     from edge.errors import GatewayError
     from edge.http.forwarded import Told
     from edge.ports import CacheKey, Verdict
@@ -29,7 +30,8 @@ class Principal:
     """Who calls, as everything after authentication knows it.
 
     `subject`: a user's, a key's, a machine's or a service's id, as its authority spells it. `issuer`: that authority's
-    `iss`, None for our own keys and services. `client_id`: the OAuth client that acts for the subject.
+    `iss`, None for our own keys and services. `client_id`: the OAuth client that acts for the subject. `policies`:
+    limits of its own, whichever route it takes. `notice`: header lines that every answer to it carries.
     """
 
     kind: Literal["user", "key", "oauth", "service"]
@@ -40,6 +42,8 @@ class Principal:
     permissions: tuple[str, ...] = ()
     client_id: str | None = None
     issuer: str | None = None
+    policies: tuple[PolicyConfig, ...] = ()
+    notice: bytes = b""
 
 
 class Exchange:

@@ -9,6 +9,7 @@ Not here: what the console makes of it (webapp), traces of live requests.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -206,6 +207,7 @@ class _Config:
 class _Keys:
     def __init__(self, identities: Identities) -> None:
         self._identities = identities
+        self.uses: defaultdict[str, dict[str, float]] = defaultdict(dict)
 
     def memo(self, presented: bytes) -> bytes:
         return b""

@@ -83,13 +83,15 @@ class Pipeline:
             if document is not None:
                 return document
         chosen = route.match(exchange, owner, self._paths)
+        policies = chosen.policies
         if chosen.auth_mode != "public":
             try:
                 principal = self._authenticator.authenticate(exchange, owner, chosen)
                 authorise(principal, method, owner, chosen)
             except GatewayError as refused:
                 raise metadata.pointed(refused, exchange, chosen) from refused.__cause__
-        if chosen.policies:
+            policies = policies or principal.policies
+        if policies:
             ratelimit.admit(exchange, chosen, ports.counters)
         if method == b"OPTIONS":
             answered = options.last_hop(exchange, owner)

@@ -9,7 +9,7 @@ Not here: adapters (edge.net, edge.store, edge.telemetry).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -52,7 +52,12 @@ class ConfigView(Protocol):
 
 
 class KeyStore(Protocol):
-    """Redis away: keys already known stay valid up to 60 s; unknown ones are refused (fail closed)."""
+    """Redis away: keys already known stay valid up to 60 s; unknown ones are refused (fail closed). Uses noted for
+    longer than a flush are dropped and counted."""
+
+    @property
+    def uses(self) -> MutableMapping[str, dict[str, float]]:
+        """Tenant id -> key id -> wall time of its last use here; a missing tenant is made by asking for it."""
 
     def memo(self, presented: bytes) -> bytes:
         """Give what a presented key is remembered by: nobody can tell the key from it. Never blocks."""

@@ -106,6 +106,7 @@ class Edge:
         from edge.store.counters.distributed import DistributedCounters
         from edge.store.health import HealthStore
         from edge.store.heartbeat import Heartbeats
+        from edge.store.key_uses import KeyUses
         from edge.store.keys import KeyStore
         from edge.store.state_disk import StateDisk
         from edge.store.tenants import TenantStore
@@ -121,7 +122,8 @@ class Edge:
         self.client = Client(settings.redis)
         self.disk = StateDisk(settings.state_dir)
         self.tenants = TenantStore(self.client, self.disk, settings.base_domain, compile_snapshot, settings.tenants_max)
-        self.keys = KeyStore(self.client, settings.peppers, lambda: self.feed.fresh_mono)
+        self.key_uses = KeyUses(self.client)
+        self.keys = KeyStore(self.client, settings.peppers, lambda: self.feed.fresh_mono, self.key_uses)
         self.health = HealthStore(self.client)
         self.cache = CacheStore(self.client, settings.cache_bytes_max)
         self.sessions = SessionKeySet(settings.clerk)
@@ -173,7 +175,8 @@ class Edge:
 
     def start(self) -> None:
         """Begin to serve. Does not wait for Redis."""
-        for part in (self.log, self.disk, self.client, self.sessions, self.feed, self.heartbeats, self.exporter):
+        parts = (self.log, self.disk, self.client, self.sessions, self.feed, self.key_uses, self.heartbeats)
+        for part in (*parts, self.exporter):
             part.start()
         if self.watch is not None:
             self.watch.start()
@@ -209,7 +212,8 @@ class Edge:
         """Leave without waiting for anybody; logs and numbers are written out."""
         if self.watch is not None:
             _quietly(self.watch.stop)
-        for part in (self.feed, self.heartbeats, self.sessions, self.log, self.exporter, self.disk, self.client):
+        parts = (self.key_uses, self.feed, self.heartbeats, self.sessions, self.log, self.exporter, self.disk)
+        for part in (*parts, self.client):
             _quietly(part.stop)
 
     def why_not_ready(self) -> str | None:
@@ -232,6 +236,7 @@ class Edge:
             "ratelimit_degraded_total": {"": self.counters.degraded_total},
             "keystore_errors_total": {"": self.keys.errors_total},
             "issuer_keys_errors_total": {"": self.issuers.errors_total},
+            "key_uses_dropped_total": {"": self.key_uses.dropped_total},
             "cache_errors_total": {"": self.cache.errors_total},
             "access_log_dropped_total": {"": self.log.dropped_total},
             "connections_refused_total": {

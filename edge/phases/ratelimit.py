@@ -1,11 +1,12 @@
 """How often a caller may ask: which policies apply to whom, the arithmetic of both algorithms, what the client is told.
 
-In:    the route's policies, the principal, the client's address; the counters' verdicts.
+In:    the route's policies and the principal's own, the client's address; the counters' verdicts.
 Out:   exchange.verdicts; GatewayError quota-exceeded; RateLimit fields.
 Laws:  1. All policies of a request are decided together, all or nothing; a refused request costs nothing. 2. A missing
        identifier goes to a bucket that all such callers share: never past the limit. 3. IPv6 clients count by /64.
-       4. A shadow policy never refuses and is never shown. 5. The arithmetic is pure and small, so that Redis scripts
-       can mirror it and be compared with it.
+       4. A shadow policy never refuses and is never shown. 5. A principal's own policies follow the route's and
+       count for it alone, on whichever route. 6. The arithmetic is pure and small, so that Redis scripts can mirror it
+       and be compared with it.
 Not here: where counts live (edge.store.counters).
 """
 
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import ipaddress
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -109,7 +110,17 @@ def _window_wait(current: int, previous: int, elapsed: float, room: int, window_
 class Admission:
     """A route's policies made ready: the checks that never vary, the RateLimit-Policy line, the names for headers."""
 
-    __slots__ = ("checks", "names", "policies", "policy_line", "scopes_vary", "template", "tenant_id", "uses_ip")
+    __slots__ = (
+        "checks",
+        "items",
+        "names",
+        "policies",
+        "policy_line",
+        "scopes_vary",
+        "template",
+        "tenant_id",
+        "uses_ip",
+    )
 
     def __init__(self, route: Route, tenant_id: str) -> None:
         self.tenant_id = tenant_id
@@ -118,9 +129,9 @@ class Admission:
         self.uses_ip = any("ip" in policy.scope for policy in route.policies)
         self.checks: tuple[Check, ...] = () if self.scopes_vary else self.checks_for(ANONYMOUS, ANONYMOUS, "")
         shown = [policy for policy in route.policies if policy.mode == "enforce"]
-        self.names = {policy.id: b'"%b"' % _quoted(policy.name) for policy in shown}
-        items = [b"%b;q=%d;w=%d" % (self.names[policy.id], quota(policy), window_s(policy)) for policy in shown]
-        self.policy_line = b"RateLimit-Policy: %b\r\n" % b", ".join(items) if items else b""
+        self.names = {policy.id: _sf_name(policy) for policy in shown}
+        self.items = [_policy_item(policy) for policy in shown]
+        self.policy_line = b"RateLimit-Policy: %b\r\n" % b", ".join(self.items) if self.items else b""
         self.template = self._template(shown[0]) if len(route.policies) == len(shown) == 1 else None
         """The lines of a route with one policy, ready for remaining and reset, twice."""
 
@@ -138,13 +149,13 @@ class Admission:
 
 
 def admit(exchange: Exchange, route: Route, counters: Counters) -> None:
-    """Ask all policies of the route at once. Raises GatewayError(quota-exceeded). May block on Redis."""
+    """Ask all policies of route and principal at once. Raises GatewayError(quota-exceeded). May block on Redis."""
     admission: Admission | None = route.admission
     if admission is None:
         admission = route.admission = Admission(route, _tenant_id(exchange))
-    verdicts = exchange.verdicts = counters.admit(
-        _varying_checks(exchange, admission) if admission.scopes_vary else admission.checks
-    )
+    principal = exchange.principal
+    varies = admission.scopes_vary or (principal is not None and principal.policies)
+    verdicts = exchange.verdicts = counters.admit(_varying_checks(exchange, admission) if varies else admission.checks)
     for verdict in verdicts:
         if not verdict.allowed and verdict.policy.mode == "enforce":
             raise _exceeded(verdicts)
@@ -155,11 +166,24 @@ def lines(route: Route, verdicts: Sequence[Verdict]) -> bytes:
     policy that is nearest to its end. Empty when only shadow policies spoke.
     """
     admission: Admission = route.admission
+    if len(verdicts) > len(admission.policies):
+        return _lines_of_both(admission, verdicts)
     if admission.template is not None:
         only = verdicts[0]
         reset_s = math.ceil(only.reset_s)
         return admission.template % (only.remaining, reset_s, only.remaining, reset_s)
-    names = admission.names
+    return _listed(admission.policy_line, admission.names, verdicts)
+
+
+def _lines_of_both(admission: Admission, verdicts: Sequence[Verdict]) -> bytes:
+    """The principal's own policies are named behind the route's."""
+    own = [verdict.policy for verdict in verdicts[len(admission.policies) :] if verdict.policy.mode == "enforce"]
+    names = admission.names | {policy.id: _sf_name(policy) for policy in own}
+    items = [*admission.items, *map(_policy_item, own)]
+    return _listed(b"RateLimit-Policy: %b\r\n" % b", ".join(items), names, verdicts)
+
+
+def _listed(policy_line: bytes, names: Mapping[str, bytes], verdicts: Sequence[Verdict]) -> bytes:
     tightest: Verdict | None = None
     items = []
     for verdict in verdicts:
@@ -171,7 +195,7 @@ def lines(route: Route, verdicts: Sequence[Verdict]) -> bytes:
     if tightest is None:
         return b""
     return b"%bRateLimit: %b\r\nX-RateLimit-Limit: %d\r\nX-RateLimit-Remaining: %d\r\nX-RateLimit-Reset: %d\r\n" % (
-        admission.policy_line, b", ".join(items), quota(tightest.policy), tightest.remaining,
+        policy_line, b", ".join(items), quota(tightest.policy), tightest.remaining,
         math.ceil(tightest.reset_s),
     )  # fmt: skip
 
@@ -211,6 +235,8 @@ def _varying_checks(exchange: Exchange, admission: Admission) -> tuple[Check, ..
     subject = _subject(principal) if principal is not None else ANONYMOUS
     is_key = principal is not None and principal.kind == "key"
     checks = admission.checks_for(ANONYMOUS if is_key else subject, subject if is_key else ANONYMOUS, client_ip)
+    if principal is not None and principal.policies:
+        checks += tuple(Check(admission.tenant_id, policy, subject) for policy in principal.policies)
     derived["ratelimit"] = (admission, principal, client_ip, checks)
     return checks
 
@@ -233,6 +259,16 @@ def _exceeded(verdicts: Sequence[Verdict]) -> GatewayError:
         fields=((b"Retry-After", b"%d" % wait_s),),
         members={"violated-policies": names},
     )
+
+
+@lru_cache(maxsize=4096)
+def _sf_name(policy: PolicyConfig) -> bytes:
+    return b'"%b"' % _quoted(policy.name)
+
+
+@lru_cache(maxsize=4096)
+def _policy_item(policy: PolicyConfig) -> bytes:
+    return b"%b;q=%d;w=%d" % (_sf_name(policy), quota(policy), window_s(policy))
 
 
 def _quoted(name: str) -> bytes:

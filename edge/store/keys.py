@@ -4,7 +4,9 @@ In:    presented keys; the records in Redis; changes and resyncs from the feed.
 Out:   KeyRecords.
 Laws:  1. A presented key is never kept: what remembers it is a keyed blake2b made with a key of this process. 2. A
        record is believed while the feed is fresh, or was within KNOWN_WITHOUT_STORE_S; a change evicts it. 3. A look-up
-       that overlaps a change is not remembered. 4. Everything remembered is bounded; unknown keys for seconds only.
+       that overlaps a change is not remembered. 4. Everything remembered is bounded (as many known keys as there may
+       be take about 15 MB); unknown keys for seconds only. 5. A look-up asks for the digests under all peppers in one
+       command, so a key that moves from one to the other meanwhile is seen under one of them.
 Redis away: known keys stay valid up to KNOWN_WITHOUT_STORE_S, unknown ones are refused (identity-unavailable).
 Not here: expiry, scopes, enabled (edge.phases.auth); the digest itself (contracts.apikey).
 """
@@ -18,17 +20,21 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Final
 
+import msgspec
+
 from contracts import keyspace
 from contracts.apikey import digest
 from contracts.messages import Change
 from contracts.snapshot import KeyRecord, SnapshotError, decode_key
 from edge.errors import GatewayError, StoreAway
 from edge.store.client import Client
+from edge.store.key_uses import KeyUses
 
 KNOWN_WITHOUT_STORE_S: Final = 60.0
 UNKNOWN_TTL_S: Final = 5.0
-KNOWN_MAX: Final = 50_000
-UNKNOWN_MAX: Final = 20_000
+KNOWN_MAX: Final = 20_000
+UNKNOWN_MAX: Final = 10_000
+_SCOPE_SETS_MAX: Final = 1_000
 _FRESH_S: Final = 2.5
 
 _Name = tuple[str, bytes]
@@ -36,11 +42,11 @@ _Name = tuple[str, bytes]
 
 
 class _Known:
-    __slots__ = ("digests", "record", "verified_mono")
+    __slots__ = ("marks", "record", "verified_mono")
 
-    def __init__(self, record: KeyRecord | None, digests: tuple[str, ...], verified_mono: float) -> None:
+    def __init__(self, record: KeyRecord | None, marks: tuple[bytes, ...], verified_mono: float) -> None:
         self.record = record
-        self.digests = digests
+        self.marks = marks
         self.verified_mono = verified_mono
 
 
@@ -50,6 +56,7 @@ class KeyStore:
         client: Client,
         peppers: Mapping[int, bytes],
         fresh_mono: Callable[[], float],
+        noted: KeyUses,
         mono: Callable[[], float] = time.monotonic,
     ) -> None:
         """`fresh_mono` gives the monotonic time at which the feed was last known to have applied everything."""
@@ -60,7 +67,10 @@ class KeyStore:
         self._keyed = hashlib.blake2b(digest_size=16, key=secrets.token_bytes(32))
         self._known: OrderedDict[_Name, _Known] = OrderedDict()
         self._unknown: OrderedDict[_Name, _Known] = OrderedDict()
-        self._by_digest: dict[tuple[str, str], _Name] = {}
+        self._by_mark: dict[bytes, _Name] = {}
+        self._scopes: dict[tuple[str, ...], tuple[str, ...]] = {}
+        self._noted = noted
+        self.uses = noted.uses
         self._changes_seen = 0
         self._lost_mono = float("-inf")
         self.errors_total = 0
@@ -100,15 +110,34 @@ class KeyStore:
         seen = self._changes_seen
         tenant_id = name[0]
         digests = tuple(digest(presented, version, pepper) for version, pepper in self._peppers)
-        bodies = self._client.call_many([("GET", keyspace.api_key(tenant_id, item)) for item in digests])
+        bodies = self._client.call("MGET", *[keyspace.api_key(tenant_id, item) for item in digests])
         record = None
-        for body in bodies:
+        for held, body in zip(digests, bodies, strict=True):
             if body is not None:
-                record = _decoded(body, tenant_id)
+                record = self._decoded(body, tenant_id)
+                if record is not None and held is not digests[0]:
+                    self._noted.renew(self._peppers[0][1], record, held, digests[0])
                 break
+        self._noted.make_room()
         if seen == self._changes_seen:
-            self._remember(name, _Known(record, digests, self._mono()))
+            marks = tuple([_mark(tenant_id, item) for item in digests])
+            self._remember(name, _Known(record, marks, self._mono()))
         return record
+
+    def _decoded(self, body: bytes, tenant_id: str) -> KeyRecord | None:
+        """A record that cannot be read or names another tenant is no record: fail closed.
+
+        What thousands of records say alike is kept once."""
+        try:
+            record = decode_key(body)
+        except SnapshotError:
+            return None
+        if record.tenant_id != tenant_id:
+            return None
+        if len(self._scopes) >= _SCOPE_SETS_MAX:
+            self._scopes.clear()
+        scopes = self._scopes.setdefault(record.scopes, record.scopes)
+        return msgspec.structs.replace(record, tenant_id=tenant_id, scopes=scopes)
 
     def _remember(self, name: _Name, known: _Known) -> None:
         self._evict(name)
@@ -116,15 +145,15 @@ class KeyStore:
         while len(shelf) >= bound:
             self._evict(next(iter(shelf)))
         shelf[name] = known
-        for item in known.digests:
-            self._by_digest[name[0], item] = name
+        for mark in known.marks:
+            self._by_mark[mark] = name
 
     def _evict(self, name: _Name) -> None:
         for shelf in (self._known, self._unknown):
             known = shelf.pop(name, None)
             if known is not None:
-                for item in known.digests:
-                    self._by_digest.pop((name[0], item), None)
+                for mark in known.marks:
+                    self._by_mark.pop(mark, None)
 
     def drop(self, tenant_id: str) -> None:
         """Forget every key of a tenant."""
@@ -139,7 +168,7 @@ class KeyStore:
         if not change.digests:
             self.drop(change.tenant_id)
         for item in change.digests:
-            name = self._by_digest.get((change.tenant_id, item))
+            name = self._by_mark.get(_mark(change.tenant_id, item))
             if name is not None:
                 self._evict(name)
 
@@ -151,13 +180,9 @@ class KeyStore:
             self._lost_mono = self._mono()
         else:
             self._known.clear()
-            self._by_digest.clear()
+            self._by_mark.clear()
 
 
-def _decoded(body: bytes, tenant_id: str) -> KeyRecord | None:
-    """A record that cannot be read or names another tenant is no record: fail closed."""
-    try:
-        record = decode_key(body)
-    except SnapshotError:
-        return None
-    return record if record.tenant_id == tenant_id else None
+def _mark(tenant_id: str, stored: str) -> bytes:
+    """Give what a digest is found by, in a fifth of its room."""
+    return hashlib.blake2b(f"{tenant_id}/{stored}".encode(), digest_size=16).digest()

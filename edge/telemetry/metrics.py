@@ -48,6 +48,7 @@ _HELP: Final = {
     "redis_degraded": "1 while Redis is away.",
     "keystore_errors_total": "Key look-ups that Redis did not answer.",
     "issuer_keys_errors_total": "Key sets of tenants' issuers that could not be fetched.",
+    "key_uses_dropped_total": "Last uses and renewed digests of keys that were not told to anybody.",
     "cache_errors_total": "Cache look-ups that Redis did not answer.",
     "health_view_age_seconds": "Age of the oldest probe result still believed.",
     "access_log_dropped_total": "Lines of the access log that were dropped.",

@@ -69,3 +69,26 @@ def test_only_prefix_and_last_four_are_ever_shown():
     key = apikey.make_key("live", secrets.randbelow)
     assert apikey.display(key) == (key[:20], key[-4:])
     assert apikey.display("demo_key_abc123") == ("demo", "c123")
+
+
+def test_a_digest_says_the_version_of_its_pepper():
+    assert apikey.digest_version(apikey.digest(b"k" * 12, 12, b"\0" * 32)) == 12
+    assert [apikey.digest_version(text) for text in ("", "v", "vx:00", "1:00", "v\u0663:00")] == [0] * 5
+
+
+def test_only_who_holds_the_pepper_can_prove_a_renewal_and_of_this_key_alone():
+    said = ("tenant", "key-1", "v1:00", "v2:11")
+    proof = apikey.renewal_proof(b"p" * 32, *said)
+    assert apikey.proves_renewal(proof, b"p" * 32, *said)
+    assert not apikey.proves_renewal(proof, b"q" * 32, *said)
+    for place in range(4):
+        other = [*said]
+        other[place] += "0"
+        assert not apikey.proves_renewal(proof, b"p" * 32, *other)
+    assert not apikey.proves_renewal("\u00e9", b"p" * 32, *said)
+
+
+def test_no_key_that_can_be_presented_has_a_digest_that_is_a_proof():
+    """RFC 9110 section 5.5: field values containing CR, LF, or NUL characters are invalid."""
+    proof = apikey.renewal_proof(b"p" * 32, "t", "k", "o", "n")
+    assert apikey.digest(b"\0renewal\0t\0k\0o\0n", 1, b"p" * 32) == "v1:" + proof

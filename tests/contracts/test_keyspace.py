@@ -16,6 +16,8 @@ def test_all_keys_of_a_tenant_live_in_one_slot():
         keyspace.cache_generations(TENANT),
         keyspace.origin_health(TENANT),
         keyspace.purge_receipt(TENANT, "c"),
+        keyspace.key_uses(TENANT),
+        keyspace.key_renewals(TENANT),
     ]
     assert {re.search(r"\{(.*?)\}", key)[1] for key in keys} == {TENANT}
     assert len(set(keys)) == len(keys)

@@ -11,6 +11,7 @@ HEARTBEAT = m.Heartbeat(
     edge="edge-1", worker="edge-1-7", pid=7, at=2.5, started_at=1.0, applied="5-0", tenants=3, rejected={"t9": "why"}
 )
 HEALTH = m.TargetHealth(healthy=False, reason="timeout", checked_at=2.0, since=1.0, latency_ms=0.0, expires_at=32.0)
+RENEWAL = m.KeyRenewal(old="v1:00", new="v2:11", proof="22")
 
 
 @pytest.mark.parametrize(
@@ -19,6 +20,7 @@ HEALTH = m.TargetHealth(healthy=False, reason="timeout", checked_at=2.0, since=1
         ("change", CHANGE, m.decode_change),
         ("heartbeat", HEARTBEAT, m.decode_heartbeat),
         ("target_health", HEALTH, m.decode_health),
+        ("key_renewal", RENEWAL, m.decode_renewal),
     ],
 )
 def test_the_wire_shape_is_frozen_and_survives_the_journey(name, message, decode):
@@ -30,7 +32,7 @@ def test_a_change_of_a_kind_from_the_future_is_still_read():
     assert m.decode_change(b'{"kind":"weather","tenant_id":"t1","new_field":1}').kind == "weather"
 
 
-@pytest.mark.parametrize("decode", [m.decode_change, m.decode_heartbeat, m.decode_health])
+@pytest.mark.parametrize("decode", [m.decode_change, m.decode_heartbeat, m.decode_health, m.decode_renewal])
 def test_garbage_is_refused(decode):
     with pytest.raises(m.MessageError):
         decode(b"{")

@@ -114,5 +114,7 @@ def test_a_broken_key_record_is_refused():
 
 
 def test_no_two_kinds_of_secret_belong_to_the_same_place():
-    places = (s.client_key_place, s.issuer_secret_place, s.service_secret_place, s.identity_key_place)
+    places = (
+        s.client_key_place, s.issuer_secret_place, s.service_secret_place, s.identity_key_place, s.successor_place,
+    )  # fmt: skip
     assert len({place("tenant", "noun") for place in places}) == len(places)

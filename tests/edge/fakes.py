@@ -12,6 +12,7 @@ Longer than 400 lines because every port has its fake here, so that a test of th
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -211,6 +212,7 @@ class FakeKeys:
     def __init__(self) -> None:
         self.records: dict[tuple[str, bytes], KeyRecord] = {}
         self.asked: list[bytes] = []
+        self.uses: defaultdict[str, dict[str, float]] = defaultdict(dict)
         self.away = False
 
     def memo(self, presented: bytes) -> bytes:

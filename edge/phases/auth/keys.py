@@ -1,21 +1,33 @@
-"""Believing an API key: exists, enabled, not expired.
+"""Believing an API key: exists, enabled, not expired, comes from where it may.
 
-In:    a plausible key; the key store; the time.
-Out:   Principal; GatewayError credentials-invalid, identity-unavailable.
-Laws:  1. Which check failed is for the log alone. 2. The same record gives the very same principal again, so that what
-       hangs on it is found by identity.
-Not here: how keys are found (edge.store.keys), scopes (authorise).
+In:    a plausible key; the key store; the time; the client's address.
+Out:   Principal, with the key's own limits and what a rotated key's answers carry; a noted use; GatewayError
+       credentials-invalid, identity-unavailable.
+Laws:  1. Which check failed is for the log alone, and only of a key that exists. 2. The same record gives the very same
+       principal again, so that what hangs on it is found by identity. 3. A record whose networks cannot be read may be
+       used from nowhere.
+Not here: how keys are found (edge.store.keys), scopes (authorise), counting (edge.phases.ratelimit).
 """
 
 from __future__ import annotations
 
+import ipaddress
+from functools import lru_cache
+
+from msgspec import UNSET
+
+from contracts.addresses import AddressError, parse_networks
 from contracts.snapshot import KeyRecord
 from edge.exchange import Exchange, Principal
+from edge.http.fields import http_date
 from edge.http.messages import FieldSection
 from edge.phases.auth.credential import Credential
 from edge.phases.auth.refusals import invalid
 from edge.ports import KeyStore
 from edge.snapshot import Route, Tenant
+
+_Range = tuple[int, int, int]
+"""IP version, first and last address of a network."""
 
 
 class KeyVerifier:
@@ -36,6 +48,9 @@ class KeyVerifier:
             raise invalid(tenant, route, f"key {record.id} is disabled")
         if record.expires_at is not None and exchange.received_at >= record.expires_at:
             raise invalid(tenant, route, f"key {record.id} expired")
+        if record.addresses and not _lies_within(record.addresses, exchange.client_ip):
+            raise invalid(tenant, route, f"key {record.id} may not be used from {exchange.client_ip}")
+        self._keys.uses[tenant.id][record.id] = exchange.received_at
         return _principal(record, exchange.head.section)
 
 
@@ -44,6 +59,37 @@ def _principal(record: KeyRecord, section: FieldSection) -> Principal:
     if kept is not None and kept[0] is record:
         remembered: Principal = kept[1]
         return remembered
-    principal = Principal("key", record.id, record.scopes)
+    principal = Principal("key", record.id, record.scopes, policies=record.policies or (), notice=_notice(record))
     section.derived["principal"] = (record, principal)
     return principal
+
+
+def _notice(record: KeyRecord) -> bytes:
+    """Say that a successor exists and when this key ends. RFC 9745 section 2.1: Deprecation is a Date of RFC 9651.
+    RFC 8594 section 3: Sunset is an HTTP-date; whoever has no end yet gets none."""
+    if record.deprecated_at is UNSET:
+        return b""
+    lines = b"Deprecation: @%d\r\n" % int(record.deprecated_at)
+    if record.expires_at is not None:
+        lines += b"Sunset: %b\r\n" % http_date(record.expires_at)
+    return lines
+
+
+@lru_cache(maxsize=4_096)
+def _lies_within(networks: tuple[str, ...], client_ip: str) -> bool:
+    """An IPv4 address in IPv6's clothes (RFC 4291 section 2.5.5.2) counts as what it is."""
+    address = ipaddress.ip_address(client_ip.partition("%")[0])
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    number = int(address)
+    return any(first <= number <= last for version, first, last in _ranges(networks) if version == address.version)
+
+
+@lru_cache(maxsize=1_024)
+def _ranges(networks: tuple[str, ...]) -> tuple[_Range, ...]:
+    """Compile a record's list: plain numbers, so that a thousand lists stay small."""
+    try:
+        parsed = parse_networks(",".join(networks))
+    except AddressError:
+        return ()
+    return tuple((net.version, int(net.network_address), int(net.broadcast_address)) for net in parsed)

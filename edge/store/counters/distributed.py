@@ -105,7 +105,9 @@ class DistributedCounters:
         else:
             name = tuple([(check.policy.id, check.identifier) for check in checks])
         account = self._accounts.get(name)
-        if account is None or account.policies[0] is not checks[0].policy:
+        # The first policy is the route's, the last one the caller's own where it has any: either may have been renewed.
+        policies = account.policies if account is not None else ()
+        if account is None or policies[0] is not checks[0].policy or policies[-1] is not checks[-1].policy:
             account = self._open(name, checks)
         now = self._mono()
         account.since += 1

@@ -5,8 +5,20 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from contracts import apikey
+from edge.errors import GatewayError
 from edge.phases.auth import beliefs, sessions
-from tests.edge.fakes import ISSUER, NOW, OTHER_TENANT, PARTY, Stage, a_key_record, a_route, a_snapshot
+from tests.edge.fakes import (
+    ISSUER,
+    NOW,
+    OTHER_TENANT,
+    PARTY,
+    TENANT,
+    Stage,
+    a_cache,
+    a_key_record,
+    a_route,
+    a_snapshot,
+)
 
 KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 NEW_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -130,6 +142,101 @@ def test_a_key_that_expires_is_refused_to_the_second(keyed):
     assert keyed.get("/", with_key()).status == 200
     keyed.clock.passes(10)
     assert problem(keyed.get("/", with_key())) == INVALID
+
+
+@pytest.mark.parametrize(
+    ("addresses", "client_ip", "status"),
+    [
+        (("192.0.2.0/24",), "192.0.2.7", 200),
+        (("192.0.2.0/24",), "192.0.3.0", 401),
+        (("192.0.2.7/32",), "192.0.2.6", 401),
+        (("192.0.2.0/24",), "::ffff:192.0.2.7", 200),
+        (("::ffff:0:0/96",), "::ffff:192.0.2.7", 401),
+        (("2001:db8::/32",), "2001:db8::7", 200),
+        (("2001:db8::/32",), "fe80::7%eth0", 401),
+        (("::/0",), "192.0.2.7", 401),
+        (("10.0.0.0/8", "192.0.2.7/32"), "192.0.2.7", 200),
+        (("no network",), "192.0.2.7", 401),
+        ((), "192.0.2.7", 200),
+    ],
+)
+def test_a_key_may_be_used_from_its_networks_alone(keyed, addresses, client_ip, status):
+    keyed.knows_key(DEMO_KEY, addresses=addresses)
+    for _ in range(2):
+        answer = keyed.get("/", with_key(), client_ip=client_ip)
+        assert answer.status == status
+    if status == 401:
+        assert problem(answer) == INVALID
+        assert answer.exchange.error.internal == f"key key-1 may not be used from {client_ip}"
+
+
+def test_the_checks_of_a_key_have_an_order():
+    stage = Stage(a_route("/*", "apikey_required", required_scopes=("admin",)))
+    wrong = {"enabled": False, "expires_at": NOW, "addresses": ("10.0.0.0/8",), "scopes": ()}
+    reasons = []
+    for mended in ({}, {"enabled": True}, {"expires_at": None}, {"addresses": ()}, {"scopes": ("admin", "read")}):
+        wrong |= mended
+        stage.knows_key(DEMO_KEY, **wrong)
+        answer = stage.get("/", with_key())
+        reasons.append(answer.exchange.error and (answer.status, answer.exchange.error.internal))
+    assert reasons == [
+        (401, "key key-1 is disabled"), (401, "key key-1 expired"),
+        (401, "key key-1 may not be used from 192.0.2.7"), (403, ""), None,
+    ]  # fmt: skip
+
+
+ROTATED = {"deprecated_at": NOW - 60.5, "expires_at": NOW + 86_400.25}
+
+
+def test_every_answer_to_a_rotated_key_says_so_and_when_it_ends(keyed):
+    """RFC 9745 section 2.1: "Deprecation: @1688169599". RFC 8594 section 3: Sunset = HTTP-date."""
+    keyed.knows_key(DEMO_KEY, scopes=("read",), **ROTATED)
+    for answer in (keyed.get("/", with_key()), keyed.get("/", with_key()), keyed.send("POST", "/", with_key())):
+        assert answer["Deprecation"] == "@1799999939"
+        assert answer["Sunset"] == "Sat, 16 Jan 2027 08:00:00 GMT"
+    assert answer.status == 403
+    keyed.origin.script = [GatewayError("origin-timeout", "late")]
+    assert (keyed.get("/", with_key())["Deprecation"], answer["Sunset"]) == ("@1799999939", answer["Sunset"])
+
+
+def test_what_is_said_of_a_key_takes_the_place_of_what_the_origin_says_of_itself(keyed):
+    keyed.knows_key(DEMO_KEY, **ROTATED)
+    keyed.origin.answers(200, b"", deprecation="@1", SUNSET="Thu, 01 Jan 1970 00:00:00 GMT", x_sunset="kept")
+    answer = keyed.get("/", with_key())
+    assert (answer["Deprecation"], answer["Sunset"]) == ("@1799999939", "Sat, 16 Jan 2027 08:00:00 GMT")
+    assert answer["X-Sunset"] == "kept"
+    answer = keyed.get("/", with_key(OUR_KEY))
+    assert (answer["Deprecation"], answer["Sunset"]) == ("@1", "Thu, 01 Jan 1970 00:00:00 GMT")
+
+
+def test_a_stored_answer_carries_the_notice_of_who_asks_and_of_nobody_else():
+    stage = Stage(a_route("/*", "apikey_required", cache=a_cache(shared=True)))
+    stage.knows_key(DEMO_KEY, **ROTATED)
+    stage.knows_key(OUR_KEY, id="key-2")
+    told = [stage.get("/", with_key(key)) for key in (DEMO_KEY, OUR_KEY, DEMO_KEY)]
+    assert [answer.exchange.cache_result for answer in told] == ["miss", "hit", "hit"]
+    assert [answer["Deprecation"] for answer in told] == ["@1799999939", None, "@1799999939"]
+
+
+def test_a_key_that_is_refused_says_nothing_of_its_rotation(keyed):
+    keyed.knows_key(DEMO_KEY, deprecated_at=NOW - 60, expires_at=NOW)
+    answer = keyed.get("/", with_key())
+    assert (problem(answer), answer["Deprecation"], answer["Sunset"]) == (INVALID, None, None)
+
+
+def test_a_rotated_key_without_an_end_has_no_sunset(keyed):
+    keyed.knows_key(DEMO_KEY, deprecated_at=NOW)
+    answer = keyed.get("/", with_key())
+    assert (answer["Deprecation"], answer["Sunset"]) == ("@1800000000", None)
+
+
+def test_a_use_is_noted_of_a_key_that_was_believed_and_of_no_other(keyed):
+    keyed.knows_key("disabled-key-1", id="key-3", enabled=False)
+    for key in (DEMO_KEY, "disabled-key-1", "unknown-key-1"):
+        keyed.get("/", with_key(key))
+    keyed.clock.passes(5)
+    keyed.send("DELETE", "/", with_key(OUR_KEY))
+    assert keyed.keys.uses == {TENANT: {"key-1": NOW, "key-2": NOW + 5}}
 
 
 @pytest.mark.parametrize("wrong", [OUR_KEY[:-1] + "?", OUR_KEY[:-1], "ve_live_", ""])

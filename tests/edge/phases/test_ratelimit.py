@@ -264,3 +264,56 @@ def test_a_policys_name_cannot_break_out_of_its_header():
     answer = stage.get("/")
     assert answer["RateLimit"].endswith(";r=8;t=1")
     assert answer["RateLimit-Policy"] == '"a\\"b\\\\c___%d";q=9;w=1'
+
+
+# --- A key's own limits ---------------------------------------------------------------------------------------------
+
+
+def keyed_stage(*policies, own=()):
+    stage = Stage(
+        a_route("/a/*", "apikey_required", policies=policies), a_route("/b/*", "apikey_required"), a_route("/c/*"),
+    )  # fmt: skip
+    stage.knows_key("key-of-alice", id="key-1", policies=tuple(own))
+    stage.knows_key("key-of-bob-1", id="key-2")
+    return stage
+
+
+def test_a_keys_own_limit_is_one_over_all_routes_and_nobody_elses():
+    stage = keyed_stage(own=[a_bucket(rate=0.1, burst=3, id="own", name="key")])
+    told = [stage.get(path, ("X-API-Key", "key-of-alice")) for path in ("/a/1", "/b/1", "/a/2", "/b/2")]
+    assert [answer.status for answer in told] == [200, 200, 200, 429]
+    assert [answer["RateLimit"] for answer in told] == [f'"key";r={left};t={t}' for left, t in
+        ((2, 10), (1, 20), (0, 30), (0, 30))]  # fmt: skip
+    assert told[0]["RateLimit-Policy"] == '"key";q=3;w=30'
+    assert told[3]["Retry-After"] == "10"
+    assert json.loads(told[3].body)["violated-policies"] == ["key"]
+    assert stage.get("/b/1", ("X-API-Key", "key-of-bob-1")).status == 200
+    assert stage.get("/c/1", ("X-API-Key", "key-of-alice"))["RateLimit"] is None
+
+
+def test_a_routes_and_a_keys_limits_are_decided_together_all_or_nothing():
+    stage = keyed_stage(a_window(limit=2, window_s=3600, name="route"), own=[a_bucket(0.001, 5, id="own", name="key")])
+    told = [stage.get("/a/1", ("X-API-Key", "key-of-alice")) for _ in range(4)]
+    assert [answer.status for answer in told] == [200, 200, 429, 429]
+    assert told[0]["RateLimit-Policy"] == '"route";q=2;w=3600, "key";q=5;w=5000'
+    assert told[0]["RateLimit"].startswith('"route";r=1;t=')
+    assert told[0]["RateLimit"].endswith(', "key";r=4;t=1000')
+    assert told[0]["X-RateLimit-Remaining"] == "1"
+    assert json.loads(told[2].body)["violated-policies"] == ["route"]
+    assert [len(checks) for checks in stage.counters.asked] == [2] * 4
+    assert stage.get("/b/1", ("X-API-Key", "key-of-alice"))["RateLimit"] == '"key";r=2;t=3000', "the refused cost none"
+
+
+def test_a_key_without_limits_meets_the_routes_as_before():
+    stage = keyed_stage(a_window(limit=2, window_s=3600, name="route"), own=[a_bucket(0.001, 1, id="own", name="key")])
+    assert stage.get("/a/1", ("X-API-Key", "key-of-alice"))["RateLimit-Policy"].endswith('"key";q=1;w=1000')
+    assert stage.get("/a/1", ("X-API-Key", "key-of-bob-1"))["RateLimit-Policy"] == '"route";q=2;w=3600'
+
+
+def test_a_keys_shadow_limit_refuses_nothing_and_is_not_shown():
+    stage = keyed_stage(own=[a_bucket(0.001, 1, id="own", name="key", mode="shadow")])
+    told = [stage.get("/b/1", ("X-API-Key", "key-of-alice")) for _ in range(3)]
+    assert [(answer.status, answer["RateLimit"], answer["RateLimit-Policy"]) for answer in told] == [
+        (200, None, None)
+    ] * 3
+    assert [verdict.allowed for verdict in told[2].exchange.verdicts] == [False]

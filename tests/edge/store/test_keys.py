@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import msgspec
 import pytest
 
-from contracts import apikey, keyspace
+from contracts import apikey, keyspace, snapshot
 from contracts.messages import Change
 from edge.errors import GatewayError
-from edge.store.keys import KeyStore
+from edge.store.key_uses import KeyUses
+from edge.store.keys import KNOWN_MAX, KeyStore
 from tests.edge.publishing import DEMO, KEY, PEPPER
 
 PRESENTED = KEY.encode()
@@ -32,7 +34,7 @@ def at():
 
 @pytest.fixture
 def keys(client, at):
-    return KeyStore(client, {2: NEWER, 1: PEPPER}, lambda: at.fresh, lambda: at.now)
+    return KeyStore(client, {2: NEWER, 1: PEPPER}, lambda: at.fresh, KeyUses(client), lambda: at.now)
 
 
 def changed(text=KEY):
@@ -142,17 +144,17 @@ def test_after_a_loss_what_was_known_lives_its_last_sixty_seconds(keys, publishe
 
 def test_a_look_up_that_overlaps_a_change_is_not_remembered(keys, publisher, client):
     publisher.key()
-    original = client.call_many
+    original = client.call
 
-    def overlapping(commands):
-        answers = original(commands)
+    def overlapping(*command):
+        answers = original(*command)
         publisher.revoke()
         keys.on_change(changed())
         return answers
 
-    client.call_many = overlapping
+    client.call = overlapping
     assert keys.find(DEMO, PRESENTED) is not None
-    client.call_many = original
+    client.call = original
     assert keys.find(DEMO, PRESENTED) is None
 
 
@@ -161,4 +163,50 @@ def test_what_is_remembered_is_bounded(keys, publisher, monkeypatch):
     for number in range(50):
         keys.find(DEMO, b"unknown-key-%d" % number)
     assert len(keys._unknown) == 10
-    assert len(keys._by_digest) == 20
+    assert len(keys._by_mark) == 20
+
+
+def test_a_key_that_moves_to_another_digest_is_known_at_every_moment(keys, publisher, client):
+    """What is written is written before the other is taken away, and both are asked for at once."""
+    publisher.key()
+    old, new = apikey.digest(PRESENTED, 1, PEPPER), apikey.digest(PRESENTED, 2, NEWER)
+    names = [keyspace.api_key(DEMO, item) for item in (old, new)]
+    body = publisher.redis.get(names[0])
+    original = client.call
+
+    def moves_between_any_two_commands(*command):
+        answer = original(*command)
+        source, target = names if publisher.redis.exists(names[0]) else reversed(names)
+        publisher.redis.set(target, body)
+        publisher.redis.delete(source)
+        return answer
+
+    client.call = moves_between_any_two_commands
+    for _ in range(6):
+        keys.on_change(Change(kind="key", tenant_id=DEMO, digests=(old, new)))
+        assert keys.find(DEMO, PRESENTED) is not None
+
+
+def test_as_many_known_keys_as_there_may_be_take_less_than_twenty_megabytes(keys, publisher, monkeypatch):
+    import tracemalloc
+
+    some = 2_000
+    record = {"scopes": ["read", "write"], "name": "one of a hundred thousand", "expires_at": 1.9e9}
+    bodies = {}
+
+    def answer(_, first, *rest):
+        number = len(bodies)
+        ids = {"id": f"0197a000-0000-7000-8000-{number:012d}", "tenant_id": DEMO}
+        bodies[first] = snapshot.encode_key(msgspec.convert(record | ids, snapshot.KeyRecord))
+        return [bodies[first], None]
+
+    monkeypatch.setattr(keys._client, "call", answer)
+    tracemalloc.start()
+    for number in range(some):
+        keys.find(DEMO, b"known-key-%d" % number)
+        keys.uses[DEMO][f"0197a000-0000-7000-8000-{number:012d}"] = 1.9e9
+    bodies.clear()
+    per_key = tracemalloc.get_traced_memory()[0] / some
+    tracemalloc.stop()
+    print("octets per known key:", per_key)
+    assert per_key * KNOWN_MAX < 20 * 2**20

@@ -211,3 +211,12 @@ def test_two_processes_never_exceed_a_sliding_window(shared_valkey):
     for second in range(first, first + 6):
         inside = sum(second <= asked and answered < second + 1 for asked, answered, _ in answers)
         assert inside <= 100
+
+
+def test_a_limit_that_was_changed_counts_at_once_whichever_of_several_it_is(counters, publisher):
+    """The last policy may be a key's own: its record is renewed without the route's."""
+    route = window("route", limit=100, window_s=3600)
+    for limit in (2, 4):
+        own = window("own", limit=limit, window_s=3600)
+        results = [counters.admit((check(route), check(own)))[1].allowed for _ in range(5)]
+        assert sum(results) == 2
