@@ -11,11 +11,12 @@ import uuid
 
 import click
 from flask import Flask
+from flask.cli import AppGroup
 from sqlalchemy import select
 
-from webapp.extensions import system_scope
+from webapp.extensions import current_settings, system_scope
 from webapp.models import Tenant
-from webapp.services import issuers, origins
+from webapp.services import issuers, key_rotation, key_uses, origins
 from webapp.services.actor import Actor
 from webapp.services.errors import NotFound
 
@@ -25,6 +26,9 @@ _SEALED = (("origin", origins.reseal), ("issuer", issuers.reseal))
 
 def register(app: Flask) -> None:
     app.cli.command("reseal")(reseal)
+    keys = AppGroup("keys", help="API keys of all tenants.")
+    keys.command("peppers")(peppers)
+    app.cli.add_command(keys)
 
 
 def reseal() -> None:
@@ -52,5 +56,25 @@ def reseal() -> None:
             for noun_id in unopened:
                 click.echo(f"tenant {tenant_id}, {noun} {noun_id}: no sealing key that is listed opens it", err=True)
     click.echo(f"{count} secret{'' if count == 1 else 's'} sealed anew")
+    if lost:
+        raise SystemExit(1)
+
+
+def peppers() -> None:
+    """Say how many keys still need each version of KEY_PEPPERS. Exit code 1: some need one that is not listed."""
+    held = key_uses.keys_by_pepper()
+    known = current_settings().key_peppers
+    lost = 0
+    for version in sorted(known.keys() | held.keys(), reverse=True):
+        count, last_used_at = held.get(version, (0, None))
+        if version not in known:
+            lost += count
+            state = "NOT LISTED: these keys are refused"
+        elif version == max(known):
+            state = "current"
+        else:
+            state = "still needed" if count else "may be retired"
+        used = f", last used {last_used_at:%Y-%m-%d %H:%M} UTC" if last_used_at is not None else ""
+        click.echo(f"pepper {version}: {count} key{'' if count == 1 else 's'}{used} ({state})")
     if lost:
         raise SystemExit(1)

@@ -1,4 +1,4 @@
-"""/api-keys: made and shown once, imported, switched, revoked."""
+"""/api-keys: made and shown once, imported, switched, rotated, revoked."""
 
 from __future__ import annotations
 
@@ -6,9 +6,19 @@ from werkzeug.wrappers import Response
 
 from webapp.api.blueprint import IdPath, created, endpoint, if_match, noun, show, wrote
 from webapp.auth.bearer import current_actor
-from webapp.schemas.api_key import ApiKeyImport, ApiKeyMade, ApiKeyNew, ApiKeyPatch, ApiKeyQuery, ApiKeyView
+from webapp.schemas.api_key import (
+    ApiKeyImport,
+    ApiKeyImports,
+    ApiKeyMade,
+    ApiKeyNew,
+    ApiKeyPatch,
+    ApiKeyQuery,
+    ApiKeyRotate,
+    ApiKeysMade,
+    ApiKeyView,
+)
 from webapp.schemas.paging import Page
-from webapp.services import api_keys
+from webapp.services import api_keys, key_rotation
 
 blueprint = noun("api-keys", "Keys that clients send as X-API-Key.")
 
@@ -74,4 +84,25 @@ def enable(path: IdPath) -> Response:
 @endpoint
 def disable(path: IdPath) -> Response:
     written = api_keys.disable(current_actor(), path.id, if_match())
+    return wrote(written.view, written.receipt)
+
+
+@blueprint.post("/api-keys/import-many", summary="Take over many keys, all or none", responses={201: ApiKeysMade})
+@endpoint
+def import_many(body: ApiKeyImports) -> Response:
+    written = api_keys.import_many(current_actor(), body)
+    return wrote(written.view, written.receipt, 201)
+
+
+@blueprint.post("/api-keys/<uuid:id>/rotate", summary="Make a key's successor", responses={201: ApiKeyMade})
+@endpoint
+def rotate(path: IdPath, body: ApiKeyRotate) -> Response:
+    written = key_rotation.rotate(current_actor(), path.id, body, if_match())
+    return created(written.view, written.receipt, "api-keys")
+
+
+@blueprint.post("/api-keys/<uuid:id>/reveal", summary="Show a successor, once", responses={200: ApiKeyMade})
+@endpoint
+def reveal(path: IdPath) -> Response:
+    written = key_rotation.reveal(current_actor(), path.id, if_match())
     return wrote(written.view, written.receipt)

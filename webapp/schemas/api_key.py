@@ -7,17 +7,18 @@ Laws:  1. The key itself goes out once, in ApiKeyMade, and nowhere else. 2. A fo
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, AwareDatetime, Field, SecretStr, computed_field
+from pydantic import AfterValidator, AwareDatetime, Field, SecretStr, StringConstraints, computed_field
 
 from contracts import bounds
 from webapp.schemas.base import Input, Name, Patch, Scope, View, absent, no_duplicates
+from webapp.schemas.key_fields import Addresses, KeyRateLimit
 from webapp.schemas.paging import PageQuery
 
 Mode = Literal["live", "test"]
-KeyState = Literal["active", "disabled", "expired", "revoked"]
+KeyState = Literal["active", "disabled", "expired", "revoked", "waiting"]
 _Scopes = Annotated[tuple[Scope, ...], Field(max_length=bounds.KEY_SCOPES_MAX), AfterValidator(no_duplicates)]
 
 
@@ -30,6 +31,7 @@ def _storable(at: datetime) -> datetime:
 
 
 Expiry = Annotated[AwareDatetime, AfterValidator(_storable)]
+_Days = Annotated[int, Field(ge=bounds.ROTATE_EVERY_DAYS_MIN, le=bounds.ROTATE_EVERY_DAYS_MAX)]
 
 
 def _foreign_key(secret: SecretStr) -> SecretStr:
@@ -47,6 +49,11 @@ class ApiKeyNew(Input):
     name: Name
     scopes: _Scopes = ()
     expires_at: Expiry | None = None
+    addresses: Addresses = ()
+    """Networks it may be used from; empty: any."""
+    rate_limit: KeyRateLimit | None = None
+    rotate_every_days: _Days | None = None
+    """A successor is made so often, and waits to be revealed."""
     mode: Mode = "live"
 
 
@@ -56,16 +63,34 @@ class ApiKeyImport(Input):
     key: Annotated[SecretStr, AfterValidator(_foreign_key)]
     scopes: _Scopes = ()
     expires_at: Expiry | None = None
+    addresses: Addresses = ()
+    rate_limit: KeyRateLimit | None = None
+    rotate_every_days: _Days | None = None
+
+
+class ApiKeyImports(Input):
+    """All of them, or none."""
+
+    keys: Annotated[tuple[ApiKeyImport, ...], Field(min_length=1, max_length=bounds.KEYS_PER_IMPORT_MAX)]
 
 
 class ApiKeyPatch(Patch):
     name: Name = absent()
     scopes: _Scopes = absent()
     expires_at: Expiry | None = absent()
+    addresses: Addresses = absent()
+    rate_limit: KeyRateLimit | None = absent()
+    rotate_every_days: _Days | None = absent()
+
+
+class ApiKeyRotate(Input):
+    grace_seconds: Literal[0, 60, 3_600, 86_400, 604_800] = bounds.KEY_GRACE_S_DEFAULT
+    """So long the old key goes on; never past its own end."""
 
 
 class ApiKeyQuery(PageQuery):
-    pass
+    search: Annotated[str, StringConstraints(min_length=1, max_length=bounds.SEARCH_CHARS_MAX)] | None = None
+    """Part of the name in any case, the beginning of the key as it is shown, or its last four characters."""
 
 
 class ApiKeyView(View):
@@ -75,10 +100,20 @@ class ApiKeyView(View):
     key_prefix: str
     last_four: str
     scopes: tuple[str, ...]
+    addresses: tuple[str, ...]
+    rate_limit: dict[str, Any] | None
     enabled: bool
     imported: bool
     expires_at: datetime | None
     revoked_at: datetime | None
+    last_used_at: datetime | None
+    deprecated_at: datetime | None
+    """Since then it has a successor; it ends at expires_at."""
+    rotated_from_id: UUID | None
+    rotate_every_days: int | None
+    rotation_overdue_at: datetime | None
+    reveal_until: datetime | None
+    """Of a successor that waits: after that its key is destroyed."""
     created_by: str | None
     expired: bool
     row_version: int
@@ -90,6 +125,8 @@ class ApiKeyView(View):
     def state(self) -> KeyState:
         if self.revoked_at is not None:
             return "revoked"
+        if self.reveal_until is not None:
+            return "waiting"
         if self.expired:
             return "expired"
         return "active" if self.enabled else "disabled"
@@ -98,3 +135,7 @@ class ApiKeyView(View):
 class ApiKeyMade(ApiKeyView):
     key: str = Field(repr=False)
     """Shown this once."""
+
+
+class ApiKeysMade(View):
+    items: tuple[ApiKeyView, ...]

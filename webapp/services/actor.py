@@ -1,7 +1,8 @@
 """Who asks for something: a person as their token says, or the system itself.
 
 Out:   Caller (a person in an organisation), Actor (the same within a tenant), may_change.
-Laws:  1. The role is the token's, never the row's. 2. `org:admin` changes things; every other role reads.
+Laws:  1. The role is the token's, never the row's. 2. `org:admin` changes things; every other role reads, and has API
+       keys of its own.
 Not here: believing a token (webapp.auth).
 """
 
@@ -51,3 +52,9 @@ def require_admin(caller: Caller) -> None:
     """Raises Forbidden, before anything is looked up: a refusal tells nothing about what exists."""
     if not may_change(caller):
         raise Forbidden("Only an admin of the organisation may change things here.")
+
+
+def require_own(caller: Caller, made_by: str | None) -> None:
+    """Whoever is no admin may change what they made themselves. Raises Forbidden."""
+    if not may_change(caller) and (made_by is None or made_by != caller.clerk_user_id):
+        raise Forbidden("Only an admin of the organisation may do this to what somebody else made.")

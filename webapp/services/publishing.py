@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 import structlog
@@ -21,9 +21,10 @@ from sqlalchemy import func, select, text, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from contracts import keyspace, messages, snapshot
+from contracts import keyspace, messages
 from webapp.extensions import current_settings, redis_client, system_scope, tenant_scope
 from webapp.models import ApiKey, ConfigVersion, OutboxEntry, Tenant
+from webapp.services import key_records
 from webapp.services.errors import StoreUnavailable
 
 _log = structlog.get_logger(__name__)
@@ -208,26 +209,8 @@ def _config_of(session: Session, tenant: Tenant) -> tuple[str, str] | None:
 def _records(session: Session, tenant_id: UUID, digests: Sequence[str]) -> dict[str, bytes]:
     if not digests:
         return {}
-    rows = session.execute(_KEY_COLUMNS.where(ApiKey.tenant_id == tenant_id, ApiKey.digest.in_(digests)))
-    return {row.digest: _record(tenant_id, row) for row in rows}
-
-
-_KEY_COLUMNS: Final = select(
-    ApiKey.id, ApiKey.digest, ApiKey.name, ApiKey.scopes, ApiKey.enabled, ApiKey.expires_at
-).where(ApiKey.revoked_at.is_(None))
-
-
-def _record(tenant_id: UUID, row: Any) -> bytes:
-    return snapshot.encode_key(
-        snapshot.KeyRecord(
-            id=str(row.id),
-            tenant_id=str(tenant_id),
-            name=row.name,
-            scopes=tuple(row.scopes),
-            enabled=row.enabled,
-            expires_at=None if row.expires_at is None else row.expires_at.timestamp(),
-        )
-    )
+    rows = session.execute(key_records.COLUMNS.where(ApiKey.tenant_id == tenant_id, ApiKey.digest.in_(digests)))
+    return {row.digest: key_records.record(tenant_id, row) for row in rows}
 
 
 def _send(truth: _Truth) -> str:
@@ -242,7 +225,8 @@ def _send(truth: _Truth) -> str:
         pipe.set(keyspace.host(truth.host), tenant)
     for host in truth.left_hosts:
         pipe.eval(_LEAVE_HOST, 1, keyspace.host(host), tenant)
-    for digest, record in truth.keys.items():
+    # Records before removals: a key whose digest changes is known at every moment.
+    for digest, record in sorted(truth.keys.items(), key=lambda item: item[1] is None):
         key = keyspace.api_key(tenant, digest)
         pipe.delete(key) if record is None else pipe.set(key, record)
     for change in _changes(truth):
@@ -293,9 +277,11 @@ def rebuild(tenant_id: UUID) -> Receipt:
 
 
 def _all_records(session: Session, tenant_id: UUID) -> Iterator[dict[str, bytes]]:
-    rows = session.execute(_KEY_COLUMNS.where(ApiKey.tenant_id == tenant_id).execution_options(yield_per=_BATCH_KEYS))
+    rows = session.execute(
+        key_records.COLUMNS.where(ApiKey.tenant_id == tenant_id).execution_options(yield_per=_BATCH_KEYS)
+    )
     for part in rows.partitions():
-        yield {row.digest: _record(tenant_id, row) for row in part}
+        yield {row.digest: key_records.record(tenant_id, row) for row in part}
 
 
 def drift(tenant_id: UUID) -> tuple[str, ...]:

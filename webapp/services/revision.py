@@ -130,12 +130,14 @@ class Revision:
 
 
 @contextmanager
-def revision(actor: Actor, founding: Tenant | None = None) -> Iterator[Revision]:
+def revision(actor: Actor, founding: Tenant | None = None, *, of_their_own: bool = False) -> Iterator[Revision]:
     """Change the actor's tenant, or make it (`founding`, by the actor's tenant_id).
 
+    `of_their_own`: the block changes only what services.actor.require_own lets this actor change.
     Raises Forbidden, NotFound, Conflict. Blocks on the tenant's lock (at most 5 s).
     """
-    require_admin(actor)
+    if not of_their_own:
+        require_admin(actor)
     with tenant_scope(actor.tenant_id) as session:
         tenant = founding or session.get(Tenant, actor.tenant_id, with_for_update=True)
         if tenant is None:

@@ -112,7 +112,7 @@ def _route(row: Any) -> snapshot.RouteConfig:
         priority=row.priority,
         required_scopes=tuple(row.required_scopes),
         any_user=row.any_user,
-        policies=_policies(row.id, row.rate_limit),
+        policies=policies(row.id, row.rate_limit),
         cache=_cache(row.cache_policy),
         strip_prefix=(row.rewrite or {}).get("strip_prefix"),
         forward_credential=row.forward_credential,
@@ -122,17 +122,18 @@ def _route(row: Any) -> snapshot.RouteConfig:
     )
 
 
-def _policies(route_id: str, stored: dict[str, Any] | None) -> tuple[snapshot.PolicyConfig, ...]:
-    """Read what schemas.route.RateLimit checked when it was written: checking 10,000 again takes a second."""
+def policies(noun_id: str, stored: dict[str, Any] | None) -> tuple[snapshot.PolicyConfig, ...]:
+    """Give the policies of a route, or of whatever else has some. What schemas.route.RateLimit checked when it was
+    written is not checked again: 10,000 take a second."""
     if stored is None:
         return ()
-    return tuple(_policy(route_id, policy) for policy in stored.get("policies") or (stored,))
+    return tuple(_policy(noun_id, policy) for policy in stored.get("policies") or (stored,))
 
 
-def _policy(route_id: str, policy: dict[str, Any]) -> snapshot.PolicyConfig:
+def _policy(noun_id: str, policy: dict[str, Any]) -> snapshot.PolicyConfig:
     name, algorithm = policy.get("name", "default"), policy.get("algorithm", "token_bucket")
     scope, window_s = tuple(policy.get("scope", ("route",))), policy.get("window_seconds", 0)
-    meaning = f"{route_id}\n{name}\n{algorithm}\n{window_s}\n{','.join(scope)}"
+    meaning = f"{noun_id}\n{name}\n{algorithm}\n{window_s}\n{','.join(scope)}"
     rate = policy.get("requests_per_second", 0.0)
     return snapshot.PolicyConfig(
         id=hashlib.sha256(meaning.encode()).hexdigest()[:32],

@@ -1,12 +1,14 @@
-"""Switch off API keys whose deadline has passed, so that people see it and the edge forgets them.
+"""What time does to API keys: those past their deadline are switched off, their uses written down, successors made.
 
-Laws:  1. Idempotent: what is switched off is not found again. 2. The edge refuses an expired key to the second by
-       itself, so this job may be late. 3. One tenant that fails does not keep the others waiting.
-Not here: rotation, the edge's own check (edge.phases.auth).
+Laws:  1. Idempotent: what is done is not found again. 2. The edge refuses an expired key to the second by itself, so
+       these jobs may be late. 3. One tenant that fails does not keep the others waiting.
+Not here: what rotation and uses mean (services.key_rotation, services.key_uses), the edge's own check
+       (edge.phases.auth).
 """
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
@@ -17,7 +19,9 @@ from sqlalchemy import select
 from contracts import tasks
 from webapp.extensions import system_scope
 from webapp.models import ApiKey, Tenant
+from webapp.services import key_rotation, key_uses
 from webapp.services.actor import Actor
+from webapp.services.errors import NotFound, StoreUnavailable
 from webapp.services.revision import revision
 from worker.app import app
 
@@ -40,7 +44,7 @@ def expire() -> int:
     expired = 0
     for tenant_id, org_id in found:
         try:
-            expired += _expire(_actor(tenant_id, org_id), now)
+            expired += _expire(_actor(tenant_id, org_id, tasks.EXPIRE_KEYS), now)
         except Exception:
             _log.exception("keys not expired", tenant_id=str(tenant_id))
     return expired
@@ -72,13 +76,56 @@ def _expire(actor: Actor, now: datetime) -> int:
             return total
 
 
-def _actor(tenant_id: UUID, org_id: str) -> Actor:
+@app.task(name=tasks.KEY_USES, max_retries=0)  # type: ignore[untyped-decorator]
+def take_uses() -> dict[str, int]:
+    """Write down what edges said of keys; give how much. Idempotent: told again it changes nothing."""
+    left, total = key_uses.USES_PER_RUN, key_uses.Taken()
+    for tenant_id, told_at in key_uses.tenants_told_of():
+        if left <= 0:
+            break
+        try:
+            taken = key_uses.take(_actor(tenant_id, "", tasks.KEY_USES), told_at, left)
+        except StoreUnavailable:
+            raise
+        except NotFound:
+            continue  # the tenant is gone, and what was said of it too
+        except Exception:
+            _log.exception("uses of keys not written", tenant_id=str(tenant_id))
+            continue
+        left -= taken.uses
+        total += taken
+    return {"uses": total.uses, "renewals": total.renewals}
+
+
+@app.task(name=tasks.ROTATE_KEYS, max_retries=0)  # type: ignore[untyped-decorator]
+def rotate() -> dict[str, int]:
+    """Do what rotation policies ask for; give how much. Idempotent: each step is one transaction."""
+    told = dict(key_uses.tenants_told_of())
+    now = datetime.now(UTC)
+    total = key_rotation.Advanced()
+    for tenant_id, org_id in key_rotation.tenants_with_work(now):
+        actor = _actor(tenant_id, org_id, tasks.ROTATE_KEYS)
+        try:
+            if tenant_id in told:  # whoever used a key a moment ago must not lose it as unused
+                key_uses.take(actor, told[tenant_id])
+            total += key_rotation.advance(actor, now)
+        except StoreUnavailable:
+            raise
+        except Exception:
+            _log.exception("keys not rotated", tenant_id=str(tenant_id))
+    outcome = asdict(total)
+    if any(outcome.values()):
+        _log.info("keys rotated", **outcome)
+    return outcome
+
+
+def _actor(tenant_id: UUID, org_id: str, task: str) -> Actor:
     return Actor(
         org_id=org_id,
         clerk_user_id=None,
         role="admin",
         via="worker",
-        request_id=tasks.EXPIRE_KEYS,
+        request_id=task,
         tenant_id=tenant_id,
         user_id=None,
     )

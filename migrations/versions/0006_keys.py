@@ -1,0 +1,49 @@
+"""api_keys: networks, limits of their own, and rotation: who replaced whom, what waits to be revealed.
+
+Columns come without a rewrite of the table. The foreign key is not validated, because every row there is has NULL. The
+indexes are built without a lock that writers would wait for, each in a transaction of its own, so that may be repeated.
+"""
+
+from alembic import op
+
+revision = "0006"
+down_revision = "0002"
+branch_labels = None
+depends_on = None
+
+_COLUMNS = """
+ALTER TABLE api_keys
+    ADD COLUMN addresses text[] DEFAULT '{}' NOT NULL,
+    ADD COLUMN rate_limit jsonb,
+    ADD COLUMN deprecated_at timestamptz,
+    ADD COLUMN rotated_from_id uuid,
+    ADD COLUMN rotate_every_days integer,
+    ADD COLUMN rotation_overdue_at timestamptz,
+    ADD COLUMN sealed_key text,
+    ADD COLUMN reveal_until timestamptz,
+    ADD COLUMN revealed_at timestamptz,
+    ADD CONSTRAINT api_keys_tenant_id_rotated_from_id_fkey FOREIGN KEY (tenant_id, rotated_from_id)
+        REFERENCES api_keys (tenant_id, id) ON DELETE SET NULL (rotated_from_id) NOT VALID
+"""
+_INDEXES = {
+    "api_keys_tenant_id_rotated_from_id_idx": "(tenant_id, rotated_from_id) WHERE rotated_from_id IS NOT NULL",
+    "api_keys_rotating_idx": "(tenant_id, id)"
+    " WHERE revoked_at IS NULL AND (rotate_every_days IS NOT NULL OR deprecated_at IS NOT NULL)",
+    "api_keys_expiring_idx": "(expires_at) WHERE enabled AND revoked_at IS NULL AND expires_at IS NOT NULL",
+}
+
+
+def upgrade() -> None:
+    op.execute(_COLUMNS)
+    with op.get_context().autocommit_block():
+        for name, what in _INDEXES.items():
+            op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")  # half of one, when this was interrupted
+            op.execute(f"CREATE INDEX CONCURRENTLY {name} ON api_keys {what}")
+
+
+def downgrade() -> None:
+    op.execute(
+        "ALTER TABLE api_keys DROP COLUMN addresses, DROP COLUMN rate_limit, DROP COLUMN deprecated_at,"
+        " DROP COLUMN rotated_from_id, DROP COLUMN rotate_every_days, DROP COLUMN rotation_overdue_at,"
+        " DROP COLUMN sealed_key, DROP COLUMN reveal_until, DROP COLUMN revealed_at"
+    )
