@@ -84,7 +84,9 @@ def test_a_stranger_is_told_of_a_foreign_thing_what_he_is_told_of_a_missing_one(
     assert alice.get(f"/routes/{things['routes']}").get_json()["priority"] == 0
 
 
-def test_a_member_reads_everything_and_changes_nothing_but_keys_of_their_own(app: Flask, alice: Person, bob: Person, demo: Any) -> None:
+def test_a_member_reads_everything_and_changes_nothing_but_keys_of_their_own(
+    app: Flask, alice: Person, bob: Person, demo: Any
+) -> None:
     things = _things(alice, str(demo.tenant_id))
     bodies: dict[str, Any] = {
         **_bodies(str(demo.tenant_id)),
