@@ -27,6 +27,8 @@ ALTER TABLE api_keys
 """
 _INDEXES = {
     "api_keys_tenant_id_rotated_from_id_idx": "(tenant_id, rotated_from_id) WHERE rotated_from_id IS NOT NULL",
+    "api_keys_tenant_id_name_idx": "(tenant_id, name text_pattern_ops)",
+    "api_keys_tenant_id_key_prefix_idx": "(tenant_id, key_prefix text_pattern_ops)",
     "api_keys_rotating_idx": "(tenant_id, id)"
     " WHERE revoked_at IS NULL AND (rotate_every_days IS NOT NULL OR deprecated_at IS NOT NULL)",
     "api_keys_expiring_idx": "(expires_at) WHERE enabled AND revoked_at IS NULL AND expires_at IS NOT NULL",
@@ -42,6 +44,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.execute("DROP INDEX api_keys_tenant_id_name_idx, api_keys_tenant_id_key_prefix_idx, api_keys_expiring_idx")
     op.execute(
         "ALTER TABLE api_keys DROP COLUMN addresses, DROP COLUMN rate_limit, DROP COLUMN deprecated_at,"
         " DROP COLUMN rotated_from_id, DROP COLUMN rotate_every_days, DROP COLUMN rotation_overdue_at,"

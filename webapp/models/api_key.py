@@ -32,6 +32,13 @@ class ApiKey(Identified, Stamped, Versioned, Base):
             "rotated_from_id",
             postgresql_where=text("rotated_from_id IS NOT NULL"),
         ),
+        Index("api_keys_tenant_id_name_idx", "tenant_id", "name", postgresql_ops={"name": "text_pattern_ops"}),
+        Index(
+            "api_keys_tenant_id_key_prefix_idx",
+            "tenant_id",
+            "key_prefix",
+            postgresql_ops={"key_prefix": "text_pattern_ops"},
+        ),
         Index(
             "api_keys_rotating_idx",
             "tenant_id",

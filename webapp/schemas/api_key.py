@@ -90,7 +90,7 @@ class ApiKeyRotate(Input):
 
 class ApiKeyQuery(PageQuery):
     search: Annotated[str, StringConstraints(min_length=1, max_length=bounds.SEARCH_CHARS_MAX)] | None = None
-    """Part of the name in any case, the beginning of the key as it is shown, or its last four characters."""
+    """The beginning of the name (as written, or in lower, upper or Title case), or of the key as it is shown."""
 
 
 class ApiKeyView(View):

@@ -323,19 +323,35 @@ def test_what_a_person_made_elsewhere_gives_no_right_here(app: Flask, charlie: P
 # --- Search ---------------------------------------------------------------------------------------------------------
 
 
-def test_keys_are_found_by_a_part_of_the_name_and_by_what_is_shown_of_them(alice: Person, charlie: Person) -> None:
+def test_keys_are_found_by_the_beginning_of_the_name_and_of_what_is_shown(alice: Person, charlie: Person) -> None:
     first = alice.make("/api-keys", {"name": "Billing production"})
     alice.make("/api-keys", {"name": "100% load_test"})
+    alice.make("/api-keys", {"name": "\u00c4rger"})
     charlie.make("/api-keys", {"name": "Billing of charlie"})
+    searches = (
+        "Bill",
+        "billing p",
+        "illing",
+        "%",
+        "100% l",
+        "1___",
+        "\u00e4r",
+        first["key_prefix"],
+        "ve_live_",
+        first["key"],
+    )
     found = {
         words: [item["name"] for item in alice.get("/api-keys", query_string={"search": words}).get_json()["items"]]
-        for words in ("billing", "PROD", "%", "_", "nothing", first["key_prefix"], first["last_four"], first["key"])
+        for words in searches
     }
+    billing = ["Billing production"]
     assert found == {
-        "billing": ["Billing production"], "PROD": ["Billing production"], "%": ["100% load_test"],
-        "_": ["100% load_test"], "nothing": [], first["key_prefix"]: ["Billing production"],
-        first["last_four"]: ["Billing production"], first["key"]: [],
+        "Bill": billing, "billing p": billing, "illing": [], "%": [], "100% l": ["100% load_test"], "1___": [],
+        "\u00e4r": ["\u00c4rger"], first["key_prefix"]: billing, first["key"]: [],
+        "ve_live_": ["Billing production", "100% load_test", "\u00c4rger"],
     }  # fmt: skip
     assert alice.get("/api-keys", query_string={"search": "x" * 121}).status_code == 422
-    pages = alice.get("/api-keys", query_string={"search": "l", "limit": 1}).get_json()
+    pages = alice.get("/api-keys", query_string={"search": "ve_", "limit": 1}).get_json()
+    assert (pages["items"], pages["next_cursor"]) == ([], None)
+    pages = alice.get("/api-keys", query_string={"search": "ve_live_", "limit": 1}).get_json()
     assert pages["next_cursor"]
