@@ -25,7 +25,7 @@ from edge.errors import StoreAway
 from edge.store.client import Client, Word
 
 FLUSH_S: Final = 10.0
-LOOK_UPS_MAX: Final = 20_000
+LOOK_UPS_MAX: Final = 10_000
 """Between two flushes; with more of them nothing that was noted is worth its room."""
 _PER_COMMAND: Final = 500
 _Uses = dict[str, dict[str, float]]

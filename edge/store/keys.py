@@ -4,9 +4,9 @@ In:    presented keys; the records in Redis; changes and resyncs from the feed.
 Out:   KeyRecords.
 Laws:  1. A presented key is never kept: what remembers it is a keyed blake2b made with a key of this process. 2. A
        record is believed while the feed is fresh, or was within KNOWN_WITHOUT_STORE_S; a change evicts it. 3. A look-up
-       that overlaps a change is not remembered. 4. Everything remembered is bounded (as many known keys as there may
-       be take about 15 MB); unknown keys for seconds only. 5. A look-up asks for the digests under all peppers in one
-       command, so a key that moves from one to the other meanwhile is seen under one of them.
+       that overlaps a change is not remembered. 4. Everything remembered is bounded (KNOWN_MAX keys take about 8 MB,
+       however many a tenant has); unknown keys for seconds only. 5. A look-up asks for the digests under all peppers in
+       one command, so a key that moves from one to the other meanwhile is seen under one of them.
 Redis away: known keys stay valid up to KNOWN_WITHOUT_STORE_S, unknown ones are refused (identity-unavailable).
 Not here: expiry, scopes, enabled (edge.phases.auth); the digest itself (contracts.apikey).
 """
@@ -32,8 +32,8 @@ from edge.store.key_uses import KeyUses
 
 KNOWN_WITHOUT_STORE_S: Final = 60.0
 UNKNOWN_TTL_S: Final = 5.0
-KNOWN_MAX: Final = 20_000
-UNKNOWN_MAX: Final = 10_000
+KNOWN_MAX: Final = 10_000
+UNKNOWN_MAX: Final = 5_000
 _SCOPE_SETS_MAX: Final = 1_000
 _FRESH_S: Final = 2.5
 

@@ -187,7 +187,7 @@ def test_a_key_that_moves_to_another_digest_is_known_at_every_moment(keys, publi
         assert keys.find(DEMO, PRESENTED) is not None
 
 
-def test_as_many_known_keys_as_there_may_be_take_less_than_twenty_megabytes(keys, publisher, monkeypatch):
+def test_as_many_known_keys_as_there_may_be_take_less_than_ten_megabytes(keys, publisher, monkeypatch):
     import tracemalloc
 
     some = 2_000
@@ -209,4 +209,4 @@ def test_as_many_known_keys_as_there_may_be_take_less_than_twenty_megabytes(keys
     per_key = tracemalloc.get_traced_memory()[0] / some
     tracemalloc.stop()
     print("octets per known key:", per_key)
-    assert per_key * KNOWN_MAX < 20 * 2**20
+    assert per_key * KNOWN_MAX < 10 * 2**20
