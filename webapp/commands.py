@@ -20,7 +20,7 @@ from webapp.services import issuers, key_rotation, key_uses, origins
 from webapp.services.actor import Actor
 from webapp.services.errors import NotFound
 
-_SEALED = (("origin", origins.reseal), ("issuer", issuers.reseal))
+_SEALED = (("origin", origins.reseal), ("issuer", issuers.reseal), ("API key", key_rotation.reseal))
 """The nouns that hold sealed secrets."""
 
 

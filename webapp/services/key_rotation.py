@@ -11,7 +11,6 @@ Not here: when the policy is looked at (worker.tasks.keys), the format of keys (
 
 from __future__ import annotations
 
-import os
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -26,7 +25,7 @@ from contracts.snapshot import successor_place
 from webapp.extensions import current_settings, system_scope
 from webapp.models import ApiKey, Tenant
 from webapp.schemas.api_key import ApiKeyMade, ApiKeyRotate
-from webapp.services import api_keys
+from webapp.services import api_keys, sealed
 from webapp.services.actor import Actor, require_admin, require_own
 from webapp.services.errors import Conflict
 from webapp.services.revision import Revision, Written, revision
@@ -103,8 +102,8 @@ def _end_waiting(change: Revision, row: ApiKey) -> None:
     waiting = select(ApiKey).where(
         ApiKey.tenant_id == row.tenant_id, ApiKey.rotated_from_id == row.id, ApiKey.sealed_key.is_not(None)
     )
-    for sealed in change.session.scalars(waiting).all():
-        api_keys.end(change, sealed, "revoked")
+    for row_of_it in change.session.scalars(waiting).all():
+        api_keys.end(change, row_of_it, "revoked")
 
 
 def reveal(actor: Actor, key_id: UUID, if_match: int | None = None) -> Written[ApiKeyMade]:
@@ -115,9 +114,8 @@ def reveal(actor: Actor, key_id: UUID, if_match: int | None = None) -> Written[A
         now = datetime.now(UTC)
         if row.sealed_key is None or row.reveal_until is None or row.reveal_until <= now:
             raise Conflict("There is nothing to reveal: it was shown, or its time is over.")
-        place = successor_place(str(row.tenant_id), str(row.id))
         try:
-            key = sealing.open_sealed(current_settings().sealing_keys, row.sealed_key, place).decode("ascii")
+            key = sealing.open_sealed(current_settings().sealing_keys, row.sealed_key, _place(row)).decode("ascii")
         except sealing.SealError:
             raise Conflict("The key cannot be opened any more: rotate its predecessor by hand.") from None
         before = api_keys.view_of(row)
@@ -128,6 +126,31 @@ def reveal(actor: Actor, key_id: UUID, if_match: int | None = None) -> Written[A
         if elder is not None and elder.revoked_at is None:
             _retire(change, elder, GRACE_AFTER_REVEAL)
     return Written(api_keys.made(view, key), change.receipt)
+
+
+def reseal(actor: Actor) -> tuple[int, tuple[UUID, ...]]:
+    """Seal successors that wait anew, where an older sealing key sealed them. Raises Forbidden, NotFound.
+
+    Gives how many, and those that cannot be opened any more.
+    """
+    count, lost = 0, []
+    with revision(actor) as change:
+        waiting = select(ApiKey).where(ApiKey.tenant_id == actor.tenant_id, ApiKey.sealed_key.is_not(None))
+        for row in change.session.scalars(waiting).all():
+            try:
+                anew = sealed.resealed(row.sealed_key or "", _place(row))
+            except sealing.SealError:
+                lost.append(row.id)
+                continue
+            if anew is not None:
+                row.sealed_key = anew
+                count += 1
+                change.record("api_key.resealed", row.id, None, None)
+    return count, tuple(lost)
+
+
+def _place(row: ApiKey) -> bytes:
+    return successor_place(str(row.tenant_id), str(row.id))
 
 
 # --- The policy -----------------------------------------------------------------------------------------------------
@@ -200,9 +223,7 @@ def _some(change: Revision, which: ColumnElement[bool]) -> list[ApiKey]:
 
 def _make_sealed(change: Revision, row: ApiKey, now: datetime) -> None:
     key, successor = _successor(row, row.created_by)
-    place = successor_place(str(row.tenant_id), str(successor.id))
-    nonce = os.urandom(sealing.NONCE_BYTES)
-    successor.sealed_key = sealing.seal(current_settings().sealing_keys, key.encode("ascii"), place, nonce)
+    successor.sealed_key = sealed.seal("rotate_every_days", key, _place(successor))
     successor.reveal_until = now + REVEAL_WITHIN
     change.session.add(successor)
     api_keys.changed(change, successor, None, "created")

@@ -11,12 +11,11 @@ Not here: how keys are found (edge.store.keys), scopes (authorise), counting (ed
 
 from __future__ import annotations
 
-import ipaddress
 from functools import lru_cache
 
 from msgspec import UNSET
 
-from contracts.addresses import AddressError, parse_networks
+from contracts.networks import NetworkError, Networks
 from contracts.snapshot import KeyRecord
 from edge.exchange import Exchange, Principal
 from edge.http.fields import http_date
@@ -25,9 +24,6 @@ from edge.phases.auth.credential import Credential
 from edge.phases.auth.refusals import invalid
 from edge.ports import KeyStore
 from edge.snapshot import Route, Tenant
-
-_Range = tuple[int, int, int]
-"""IP version, first and last address of a network."""
 
 
 class KeyVerifier:
@@ -76,20 +72,15 @@ def _notice(record: KeyRecord) -> bytes:
 
 
 @lru_cache(maxsize=4_096)
-def _lies_within(networks: tuple[str, ...], client_ip: str) -> bool:
-    """An IPv4 address in IPv6's clothes (RFC 4291 section 2.5.5.2) counts as what it is."""
-    address = ipaddress.ip_address(client_ip.partition("%")[0])
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
-    number = int(address)
-    return any(first <= number <= last for version, first, last in _ranges(networks) if version == address.version)
+def _lies_within(texts: tuple[str, ...], client_ip: str) -> bool:
+    networks = _networks(texts)
+    return networks is not None and networks.holding(client_ip) is not None
 
 
-@lru_cache(maxsize=1_024)
-def _ranges(networks: tuple[str, ...]) -> tuple[_Range, ...]:
-    """Compile a record's list: plain numbers, so that a thousand lists stay small."""
+@lru_cache(maxsize=256)
+def _networks(texts: tuple[str, ...]) -> Networks | None:
+    """Compile a record's list once, however many keys have the same; None when it cannot be read."""
     try:
-        parsed = parse_networks(",".join(networks))
-    except AddressError:
-        return ()
-    return tuple((net.version, int(net.network_address), int(net.broadcast_address)) for net in parsed)
+        return Networks(texts)
+    except NetworkError:
+        return None
