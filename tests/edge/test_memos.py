@@ -24,7 +24,7 @@ from edge.snapshot import compile_snapshot
 from edge.telemetry.access_log import Encoder
 from edge.telemetry.metrics import Meter
 from edge.telemetry.recorder import Recorder
-from tests.edge.fakes import OTHER_TENANT, Stage, a_bucket, a_cache, a_key_record, a_route, a_snapshot, drained
+from tests.edge.fakes import NOW, OTHER_TENANT, Stage, a_bucket, a_cache, a_key_record, a_route, a_snapshot, drained
 from tests.edge.phases.test_auth import KEY, a_token
 
 LIMITS = Limits()
@@ -82,6 +82,11 @@ SCENES = (
 )  # fmt: skip
 PEERS = ("192.0.2.7", "192.0.2.8", "10.0.0.1", "10.0.0.2", "10.0.0.1", "10.0.0.2", "2001:db8::7")
 SCHEMES = (b"http", b"https")
+KEYS_MORE = (
+    (("addresses", ("192.0.2.7/32", "10.0.0.0/8")),),
+    (("policies", (a_bucket(burst=2, id="own", name="key"),)),),
+    (("deprecated_at", NOW - 5.0), ("policies", (a_bucket(burst=3, id="own", name="key", rate=0.1),))),
+)
 ANSWERS = (
     b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nETag: \"1\"\r\n\r\n",
     b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nVary: Accept-Encoding\r\n\r\n",
@@ -111,13 +116,14 @@ class Publishes:
 
 @dataclass(frozen=True)
 class Keys:
-    """A key is given to somebody, with these scopes, until then; or taken away."""
+    """A key is given to somebody, with these scopes, until then; or taken away. `more`: of its record."""
 
     tenant: int
     key: bytes
     owner: str | None
     scopes: tuple[str, ...]
     expires_in_s: float | None
+    more: tuple[tuple[str, object], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -155,7 +161,7 @@ def happens() -> st.SearchStrategy[object]:
         st.builds(
             Keys, tenants, st.sampled_from((b"key-of-alice", b"key-of-alice", b"key-of-bob-1")),
             st.sampled_from(("key-2", "key-1", "key-2", None)), st.sampled_from((("read",), ("read", "write"))),
-            st.sampled_from((None, 5.0)),
+            st.sampled_from((None, 5.0)), st.sampled_from(((), *KEYS_MORE)),
         ),
         st.builds(Publishes, st.just(0), st.integers(0, len(VERSIONS) - 1), st.just(value=False)),
         st.builds(Passes, st.sampled_from((0.4, 6.0, 100.0, 400.0))),
@@ -239,7 +245,7 @@ class World:
             if event.owner is not None:
                 expires_at = None if event.expires_in_s is None else stage.clock.now + event.expires_in_s
                 stage.keys.records[place] = a_key_record(
-                    id=event.owner, tenant_id=tenant_id, scopes=event.scopes, expires_at=expires_at
+                    id=event.owner, tenant_id=tenant_id, scopes=event.scopes, expires_at=expires_at, **dict(event.more)
                 )
         elif isinstance(event, Passes):
             stage.clock.passes(event.seconds)
@@ -290,6 +296,7 @@ def look_alike(story: list[object]) -> None:
 CHANGES = (
     *[Publishes(0, version, suspended=False) for version in range(len(VERSIONS))], Publishes(0, 0, suspended=True),
     Keys(0, b"key-of-alice", "key-2", ("read", "write"), None), Keys(0, b"key-of-alice", "key-1", ("read",), None),
+    *[Keys(0, b"key-of-alice", "key-1", ("read", "write"), None, more) for more in KEYS_MORE],
     Keys(0, b"key-of-alice", "key-1", (), None), Keys(0, b"key-of-alice", None, (), None), Passes(100.0), Passes(400.0),
     SignsOut("sess_alice"),
     *[{"peer": peer} for peer in PEERS[:4]], {"scheme": b"https"},
