@@ -60,8 +60,9 @@ def key_renewals(tenant_id: str) -> str:
 
 
 def counter(tenant_id: str, policy_id: str, identifier_digest: str) -> str:
-    """One limiter's state for one identifier; the algorithm is part of the policy id's meaning."""
-    return f"{_ROOT}:limit:{{{tenant_id}}}:{policy_id}:{identifier_digest}"
+    """String with expiry: one limiter's state for one identifier, as edge/store/counters/lua writes it; the algorithm
+    is part of the policy id's meaning."""
+    return f"{_ROOT}:count:{{{tenant_id}}}:{policy_id}:{identifier_digest}"
 
 
 def cache_entry(tenant_id: str, key_digest: str) -> str:

@@ -104,11 +104,14 @@ class IssuerKeys(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One policy asked about one identifier. `identifier` is any bytes; the adapter digests it."""
+    """One policy asked about one identifier. `identifier` is any bytes; the adapter digests it. `cost`: what a request
+    takes of the limit, at least 1; one that costs more than the whole limit is never allowed.
+    """
 
     tenant_id: str
     policy: PolicyConfig
     identifier: bytes
+    cost: int = 1
 
 
 @dataclass(slots=True)  # not frozen: that would make it several times dearer to make, once a request

@@ -135,7 +135,9 @@ class Edge:
         for neighbour in (self.health, self.cache):
             self.tenants.on_load.append(neighbour.load)
             self.tenants.on_drop.append(neighbour.drop)
-        self.heartbeats = Heartbeats(self.client, lambda: (self.feed.applied, len(self.tenants), self.tenants.rejected))
+        self.heartbeats = Heartbeats(
+            self.client, lambda: (self.feed.applied, len(self.tenants), self.tenants.rejected), settings.workers
+        )
         subscribers = (self.tenants, self.keys, self.health, self.cache, self.sessions)
         self.feed = ConfigFeed(settings.redis, subscribers, self.heartbeats.beat, self.tenants.poll)
         self.counters = DistributedCounters(self.client, lambda: self.heartbeats.live_workers)
@@ -234,6 +236,7 @@ class Edge:
         dump = dump_meter(self.meter, lambda: gevent.sleep(0))
         dump.counters |= {
             "ratelimit_degraded_total": {"": self.counters.degraded_total},
+            "ratelimit_redis_calls_total": {"": self.counters.script_calls_total},
             "keystore_errors_total": {"": self.keys.errors_total},
             "issuer_keys_errors_total": {"": self.issuers.errors_total},
             "key_uses_dropped_total": {"": self.key_uses.dropped_total},
@@ -262,6 +265,7 @@ class Edge:
             "config_age_seconds": {"": min(self.feed.age_s(), 1e9)},
             "config_rejected": {"": len(self.tenants.rejected)},
             "redis_degraded": {"": float(not self.client.up)},
+            "ratelimit_overshoot_bound": {"": self.counters.overshoot_bound()},
             "health_view_age_seconds": {"": self.health.age_s()},
         }
         dump.smallest = {

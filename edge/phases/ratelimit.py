@@ -6,7 +6,8 @@ Laws:  1. All policies of a request are decided together, all or nothing; a refu
        identifier goes to a bucket that all such callers share: never past the limit. 3. IPv6 clients count by /64.
        4. A shadow policy never refuses and is never shown. 5. A principal's own policies follow the route's and
        count for it alone, on whichever route. 6. The arithmetic is pure and small, so that Redis scripts can mirror it
-       and be compared with it.
+       and be compared with it. 7. No interval holds more than burst + rate x its length; no sliding window more than
+       its limit, counted by two cells or, where the limit is small, one by one.
 Not here: where counts live (edge.store.counters).
 """
 
@@ -30,6 +31,12 @@ _UNVARYING: Final = frozenset({"tenant", "route"})
 
 # --- The arithmetic -------------------------------------------------------------------------------------------------
 
+EXACT_MAX: Final = 32
+"""Up to this limit a window remembers each admission: two cells would give a limit of 1 only every second window, and
+one of 10 only nine times in ten, because what slides out comes in whole requests. Beyond it they lose at most 3 %."""
+_SLACK: Final = 1e-9
+"""What rounding may add: a whole token that is one only but for the last bit of a double."""
+
 
 class Bucket(NamedTuple):
     """A bucket's state: `level` cells are in use at wall or monotonic time `at`; it drains at the policy's rate."""
@@ -46,6 +53,15 @@ class Window(NamedTuple):
     previous: int
 
 
+class Marks(NamedTuple):
+    """A small sliding window: when each of its admissions was, oldest first; one of cost 3 stands there three times."""
+
+    at: tuple[float, ...]
+
+
+State = Bucket | Window | Marks
+
+
 class Decision(NamedTuple):
     """`reset_s`: until the full quota is back. `retry_after_s`: until the same question could be allowed, else 0."""
 
@@ -55,53 +71,73 @@ class Decision(NamedTuple):
     retry_after_s: float
 
 
-def gcra(state: Bucket | None, now: float, rate: float, burst: int, cost: int = 1) -> tuple[Decision, Bucket]:
+def gcra(state: Bucket | None, now: float, rate: float, burst: float, cost: int = 1) -> tuple[Decision, Bucket]:
     """Decide by the Generic Cell Rate Algorithm in its leaky-bucket form (ITU-T I.371 annex A): a bucket of `burst`
     cells that drains `rate` cells a second; allowed when `cost` more cells fit.
 
     The leaky-bucket form and not the arrival-time form: seconds since 1970 in a double are too coarse to add
-    microseconds to. None is an empty bucket. A clock that steps back drains nothing.
+    microseconds to. None is an empty bucket. A clock that steps back drains nothing and is followed; one that steps
+    forward drains as if that time had passed. A bucket that became smaller is full, not more than full.
     """
-    level, at = state if state is not None else (0.0, now)
-    elapsed = now - at
-    if elapsed > 0.0:
-        level = max(0.0, level - elapsed * rate)
-        at = now
+    level = 0.0
+    if state is not None:
+        level = min(max(0.0, state.level - max(0.0, now - state.at) * rate), burst)
     after = level + cost
-    if after <= burst:
-        return Decision(True, int(burst - after), after / rate, 0.0), Bucket(after, at)
-    return Decision(False, max(0, int(burst - level)), level / rate, (after - burst) / rate), Bucket(level, at)
+    if after <= burst + _SLACK:
+        return Decision(True, int(burst - after + _SLACK), after / rate, 0.0), Bucket(after, now)
+    left = int(burst - level + _SLACK)
+    return Decision(False, left, level / rate, (after - burst) / rate), Bucket(level, now)
 
 
 def sliding_window(
     state: Window | None, now: float, limit: int, window_s: int, cost: int = 1
 ) -> tuple[Decision, Window]:
     """Decide by the two-cell counter `current + previous x (1 - elapsed / window)`; windows start at multiples of
-    `window_s` of the caller's clock. None is an empty counter. A clock that steps back stays in the newest window.
+    `window_s` of the caller's clock. None is an empty counter.
+
+    A clock that steps back by up to a window stays in the newest one; further back it is followed, with all that was
+    counted counted again: no burst, and nobody waits for more than two windows.
     """
     number = int(now // window_s)
     current = previous = 0
     if state is not None:
-        number = max(number, state.number)
-        if state.number == number:
-            current, previous = state.current, state.previous
-        elif state.number == number - 1:
-            previous = state.current
+        if state.number > number + 1:
+            current = min(limit, state.current + state.previous)
+        else:
+            number = max(number, state.number)
+            if state.number == number:
+                current, previous = state.current, state.previous
+            elif state.number == number - 1:
+                previous = state.current
     elapsed = min(max(now - number * window_s, 0.0), window_s)
     used = current + previous * (1.0 - elapsed / window_s)
-    if used + cost <= limit:
-        decision = Decision(True, int(limit - used - cost), 2 * window_s - elapsed, 0.0)
+    if used + cost <= limit + _SLACK:
+        decision = Decision(True, int(limit - used - cost + _SLACK), 2 * window_s - elapsed, 0.0)
         return decision, Window(number, current + cost, previous)
     wait_s = _window_wait(current, previous, elapsed, limit - cost, window_s)
     reset_s = 2 * window_s - elapsed if current else window_s - elapsed
-    return Decision(False, max(0, int(limit - used)), reset_s, wait_s), Window(number, current, previous)
+    return Decision(False, max(0, int(limit - used + _SLACK)), reset_s, wait_s), Window(number, current, previous)
 
 
 def _window_wait(current: int, previous: int, elapsed: float, room: int, window_s: int) -> float:
     """Give the seconds until at most `room` are counted, if nothing else is admitted."""
     if current <= room:  # the previous window has to slide out far enough
-        return window_s * (1.0 - (room - current) / previous) - elapsed
+        return max(0.0, window_s * (1.0 - (room - current) / previous) - elapsed)
     return window_s - elapsed + window_s * (1.0 - max(room, 0) / max(current, 1))
+
+
+def exact_window(state: Marks | None, now: float, limit: int, window_s: int, cost: int = 1) -> tuple[Decision, Marks]:
+    """Decide by the admissions of the last `window_s` themselves, for limits up to EXACT_MAX. None is an empty window.
+
+    A clock that steps back is followed: what lies in its future counts as of now.
+    """
+    kept = [min(at, now) for at in state.at if at + window_s > now] if state is not None else []
+    left = limit - len(kept) - cost
+    if left >= 0:
+        return Decision(True, left, float(window_s), 0.0), Marks((*kept, *[now] * cost))
+    wait_s = kept[min(-left, len(kept)) - 1] + window_s - now if kept else float(window_s)
+    reset_s = kept[-1] + window_s - now if kept else 0.0
+    return Decision(False, max(0, limit - len(kept)), reset_s, wait_s), Marks(tuple(kept))
 
 
 # --- The phase ------------------------------------------------------------------------------------------------------

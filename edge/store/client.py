@@ -6,8 +6,12 @@ Laws:  1. Only this module maps foreign exceptions of the store. 2. Never blocks
        waiting all yield. 3. Nobody waits longer than the deadline: when the oldest answer is late the connection is
        given up, and until a new one has answered PING every call is refused at once. 4. What was sent and not
        answered may have happened: callers must be able to bear that.
+       5. A server that answers later than anybody would wait, or that may not write any more, counts as away.
 Not here: what keys mean (contracts.keyspace), the change stream (config_feed). A client for a cluster would choose
        one of these by the hash slot of a command's keys; scripts already touch one slot each.
+
+Longer than 400 lines because the shared connection and the link of one greenlet speak one protocol, and this is the one
+place that maps its errors.
 """
 
 from __future__ import annotations
@@ -34,6 +38,8 @@ Word = str | bytes | int | float
 Reply = Any
 
 DEADLINE_S: Final = 0.25
+_NOT_HERE: Final = ("READONLY", "LOADING", "MASTERDOWN")
+"""Error replies of a server that was demoted, or is not ready again."""
 _CONNECT_TIMEOUT_S: Final = 1.0
 _TICK_S: Final = 0.05
 _BACKOFF_S: Final = (0.05, 0.1, 0.2, 0.4, 0.8, 1.0)
@@ -57,11 +63,53 @@ class _Call:
 
     __slots__ = ("left", "replies", "since_mono", "waiter")
 
-    def __init__(self, left: int, waiter: Waiter[None] | None, since_mono: float) -> None:
+    def __init__(self, left: int, waiter: Waiter[None] | _Begun | None, since_mono: float) -> None:
         self.left = left
         self.replies: list[Reply] = []
         self.waiter = waiter
         self.since_mono = since_mono
+
+
+class _Begun:
+    """A script that nobody waits for: `then` gets its outcome. switch and throw are those of a Waiter."""
+
+    __slots__ = ("_accept", "_call", "_key_words", "_script", "_submit", "_taught", "_then")
+
+    def __init__(
+        self, script: Script, key_words: tuple[Word, ...], submit: Callable[[Sequence[bytes], _Begun], _Call],
+        accept: Callable[[Reply], Reply], then: Callable[[Reply | StoreAway], None],
+    ) -> None:  # fmt: skip
+        self._script = script
+        self._key_words = key_words
+        self._submit = submit
+        self._accept = accept
+        self._then = then
+        self._taught = False
+        self._call: _Call | None = None
+
+    def send(self) -> None:
+        head = ("EVAL", self._script.text) if self._taught else ("EVALSHA", self._script.sha1)
+        self._call = self._submit((_pack((*head, *self._key_words)),), self)
+
+    def switch(self, _: None) -> None:
+        assert self._call is not None
+        reply = self._call.replies[0]
+        if _unknown_script(reply) and not self._taught:
+            self._taught = True
+            self.send()
+            return
+        try:
+            outcome = self._accept(reply)
+        except StoreAway as error:
+            outcome = error
+        self._then(outcome)
+
+    def throw(self, error: StoreAway) -> None:
+        self._then(error)
+
+
+def _unknown_script(reply: Reply) -> bool:
+    return isinstance(reply, hiredis.ReplyError) and str(reply).startswith("NOSCRIPT")
 
 
 def _open(address: RedisAddress, timeout_s: float) -> gevent.socket.socket:
@@ -125,6 +173,11 @@ class Client:
     def up(self) -> bool:
         return self._up
 
+    @property
+    def reachable(self) -> bool:
+        """Whether it makes sense to ask: it is up, or the first try after the start is not over."""
+        return self._up or (self._keeper is not None and not self._first_try_over.is_set())
+
     def start(self) -> None:
         self._keeper = gevent.spawn(self._keep)
 
@@ -137,13 +190,13 @@ class Client:
 
     def call(self, *command: Word) -> Reply:
         """Give the reply to one command. Raises StoreAway. Blocks up to the deadline."""
-        return _check(self._ask((_pack(command),))[0])
+        return self._accept(self._ask((_pack(command),))[0])
 
     def call_many(self, commands: Sequence[tuple[Word, ...]]) -> list[Reply]:
         """Give the replies to several commands, sent together. Raises StoreAway, also when one was refused."""
         if not commands:
             return []
-        return [_check(reply) for reply in self._ask([_pack(command) for command in commands])]
+        return [self._accept(reply) for reply in self._ask([_pack(command) for command in commands])]
 
     def send(self, *command: Word) -> None:
         """Send a command whose reply does not matter. Never blocks, never raises; away means it is lost."""
@@ -154,11 +207,40 @@ class Client:
         """Run a script. Raises StoreAway. Blocks up to the deadline, twice that when the server has to learn it."""
         rest = (len(keys), *keys, *arguments)
         reply = self._ask((_pack(("EVALSHA", script.sha1, *rest)),))[0]
-        if isinstance(reply, hiredis.ReplyError) and str(reply).startswith("NOSCRIPT"):
+        if _unknown_script(reply):
             reply = self._ask((_pack(("EVAL", script.text, *rest)),))[0]
-        return _check(reply)
+        return self._accept(reply)
+
+    def begin(
+        self, script: Script, keys: Sequence[Word], arguments: Sequence[Word],
+        then: Callable[[Reply | StoreAway], None],
+    ) -> None:  # fmt: skip
+        """Run a script whose keys are all in one slot, and go on. `then` is called once, in the hub, with the reply or
+        with StoreAway, and must neither block nor raise. Never blocks; all that is begun in one turn of the hub leaves
+        in one write.
+        """
+        begun = _Begun(script, (len(keys), *keys, *arguments), self._submit, self._accept, then)
+        if self._up:
+            begun.send()
+        elif self.reachable:
+            gevent.spawn(self._begin_later, begun)
+        else:
+            self._hub.loop.run_callback(begun.throw, StoreAway(self.last_error or "not connected"))
 
     # ---- sending
+
+    def _begin_later(self, begun: _Begun) -> None:
+        if self._await_first_try() and self._up:
+            begun.send()
+        else:
+            self._hub.loop.run_callback(begun.throw, StoreAway(self.last_error or "not connected"))
+
+    def _accept(self, reply: Reply) -> Reply:
+        """Give a reply on, or raise StoreAway for an error. One that says that this server cannot take writes any more
+        ends the connection: a new one may lead to the server that can."""
+        if isinstance(reply, hiredis.ReplyError) and str(reply).startswith(_NOT_HERE):
+            self._hub.loop.run_callback(self._lose, f"refused: {reply}")
+        return _check(reply)
 
     def _ask(self, packed: Sequence[bytes]) -> list[Reply]:
         if not self._up and not (self._await_first_try() and self._up):
@@ -172,7 +254,7 @@ class Client:
         """At start the first caller may be quicker than the connection; afterwards nobody waits for one."""
         return self._keeper is not None and self._first_try_over.wait(self._deadline_s)
 
-    def _submit(self, packed: Sequence[bytes], waiter: Waiter[None] | None) -> _Call:
+    def _submit(self, packed: Sequence[bytes], waiter: Waiter[None] | _Begun | None) -> _Call:
         call = _Call(len(packed), waiter, time.monotonic())
         self._pending.append(call)
         self._out.extend(packed)
@@ -274,11 +356,15 @@ class Client:
         while True:
             try:
                 self._connect()
-                failures = 0
                 self._first_try_over.set()
                 for listener in self.on_up:
                     gevent.spawn(listener)
-                self._watch_lateness()
+                up_mono = time.monotonic()
+                try:
+                    self._watch_lateness()
+                finally:
+                    if time.monotonic() - up_mono > _BACKOFF_S[-1]:
+                        failures = 0
             except StoreAway as error:
                 self._drop(str(error))
             self._first_try_over.set()
@@ -297,7 +383,8 @@ class Client:
         commands = _greeting(self._address, self._name)
         waiter: Waiter[None] = Waiter()
         call = self._submit([_pack(command) for command in commands], waiter)
-        with gevent.Timeout(_CONNECT_TIMEOUT_S, StoreAway("no answer to PING")):
+        # One that answers, but later than anybody would wait, is away: else each of its returns would hold up requests.
+        with gevent.Timeout(min(_CONNECT_TIMEOUT_S, self._deadline_s), StoreAway("no answer to PING in time")):
             waiter.get()
         for reply in call.replies:
             _check(reply)

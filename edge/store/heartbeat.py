@@ -2,8 +2,10 @@
 
 In:    what the feed has applied, what was refused.
 Out:   messages.Heartbeat in keyspace.EDGES each second and right after every change; the number of live workers.
-Laws:  1. A worker silent for keyspace.HEARTBEAT_STALE_S is dead. 2. The count never falls below one: ourselves.
-       3. Redis away: the last count stays, because limits are shared by it.
+Laws:  1. A worker silent for keyspace.HEARTBEAT_STALE_S is dead, by our own clock that never steps: whose wall clock is
+       wrong, another's or ours, does not matter. 2. The count never falls below one: ourselves; before Redis was asked
+       it is the number of workers of our own host. 3. Redis away: the last count stays, because limits are shared by
+       it.
 Not here: what is done with either (counters; the control plane's receipts).
 """
 
@@ -26,15 +28,22 @@ _FORGET_AFTER_S: Final = 60.0
 
 
 class Heartbeats:
-    def __init__(self, client: Client, describe: Callable[[], tuple[str, int, dict[str, str]]]) -> None:
-        """`describe` gives the applied stream id, the number of held tenants, and what was rejected."""
+    def __init__(
+        self, client: Client, describe: Callable[[], tuple[str, int, dict[str, str]]], workers: int = 1,
+        mono: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
+        """`describe` gives the applied stream id, the number of held tenants, and what was rejected. `workers`: how
+        many our host has."""
         self._client = client
+        self._mono = mono
+        self._seen: dict[bytes, tuple[bytes, float]] = {}
+        """By worker: its newest heartbeat as it was written, and when we saw it first."""
         self._describe = describe
         self._edge = socket.gethostname()
         self._pid = os.getpid()
         self._started_at = time.time()
         self.worker_id = f"{self._edge}-{self._pid}-{secrets.token_hex(3)}"
-        self.live_workers = 1
+        self.live_workers = max(1, workers)
         self._greenlet: gevent.Greenlet[[], None] | None = None
 
     def start(self) -> None:
@@ -75,17 +84,28 @@ class Heartbeats:
             gevent.sleep(keyspace.HEARTBEAT_EVERY_S)
 
     def _count(self, listed: list[bytes]) -> None:
-        now = time.time()
+        now, seen = self._mono(), {}
         live, forgotten = 0, []
         for field, value in zip(listed[::2], listed[1::2], strict=True):
-            try:
-                silent_s = now - messages.decode_heartbeat(value).at
-            except messages.MessageError:
-                silent_s = _FORGET_AFTER_S + 1
+            known = self._seen.get(field)
+            seen[field] = known if known is not None and known[0] == value else (value, now)
+            silent_s = now - seen[field][1]
+            if known is None:
+                silent_s = _silence_at_first_sight(value)
+                seen[field] = value, now - silent_s
             if silent_s <= keyspace.HEARTBEAT_STALE_S:
                 live += 1
             elif silent_s > _FORGET_AFTER_S:
                 forgotten.append(field)
+        self._seen = seen
         self.live_workers = max(1, live)
         if forgotten:
             self._client.send("HDEL", keyspace.EDGES, *forgotten)
+
+
+def _silence_at_first_sight(value: bytes) -> float:
+    """Believe a worker's clock as long as it is the only thing we know; one that seems to be ahead is alive."""
+    try:
+        return max(0.0, time.time() - messages.decode_heartbeat(value).at)
+    except messages.MessageError:
+        return _FORGET_AFTER_S + 1

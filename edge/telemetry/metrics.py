@@ -34,6 +34,8 @@ _HELP: Final = {
     "cache_requests_total": "Requests to routes with a cache, by what the cache did.",
     "ratelimit_decisions_total": "Decisions of rate-limit policies.",
     "ratelimit_degraded_total": "Requests whose limits were decided locally because Redis was away.",
+    "ratelimit_redis_calls_total": "Script calls by which limits were counted in Redis.",
+    "ratelimit_overshoot_bound": "How many times its quota a counter may have admitted beyond its limit lately.",
     "errors_total": "Answers the gateway made because something went wrong.",
     "retries_total": "Attempts beyond the first.",
     "active_connections": "Open connections.",

@@ -6,7 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.phases.ratelimit import Bucket, Window, gcra, network, quota, sliding_window, window_s
+from edge.phases.ratelimit import (
+    EXACT_MAX,
+    Bucket,
+    Marks,
+    Window,
+    exact_window,
+    gcra,
+    network,
+    quota,
+    sliding_window,
+    window_s,
+)
 from tests.edge.fakes import OTHER_TENANT, Stage, a_bucket, a_key_record, a_route, a_snapshot, a_window
 
 NOW = 1_800_000_000.0
@@ -41,24 +52,55 @@ def test_a_cost_takes_that_many_and_more_than_the_burst_is_never_allowed():
     assert gcra(None, NOW, 1, 5, cost=6)[0].allowed is False
 
 
-def test_a_clock_that_steps_back_drains_nothing():
+def test_a_clock_that_steps_back_drains_nothing_and_is_followed():
     _, state = gcra(None, NOW, rate=10, burst=1)
     decision, after = gcra(state, NOW - 3600, rate=10, burst=1)
-    assert decision.allowed is False
-    assert after == state == Bucket(1.0, NOW)
+    assert (decision.allowed, decision.retry_after_s) == (False, 0.1)
+    assert after == Bucket(1.0, NOW - 3600)
+    assert gcra(after, NOW - 3600 + 0.101, rate=10, burst=1)[0].allowed
 
 
-@given(gaps, st.floats(0.1, 1e6), st.integers(1, 50))
-def test_in_no_interval_does_a_bucket_admit_more_than_burst_plus_rate_times_its_length(gaps, rate, burst):
-    state, now, admitted = None, NOW, []
-    for gap in gaps:
-        now += gap
-        decision, state = gcra(state, now, rate, burst)
+def test_a_bucket_that_became_smaller_is_full_and_no_fuller():
+    _, state = gcra(None, NOW, rate=1, burst=1_000_000, cost=1_000_000)
+    decision, _ = gcra(state, NOW, rate=1, burst=2)
+    assert (decision.allowed, decision.remaining, decision.retry_after_s) == (False, 0, 1.0)
+
+
+def test_a_share_may_be_a_fraction_as_long_as_one_request_fits():
+    decision, state = gcra(None, NOW, rate=1, burst=1.75)
+    assert (decision.allowed, decision.remaining) == (True, 0)
+    assert not gcra(state, NOW + 0.24, rate=1, burst=1.75)[0].allowed
+    assert gcra(state, NOW + 0.26, rate=1, burst=1.75)[0].allowed
+
+
+rates = st.one_of(st.floats(1e-3, 10.0), st.floats(10.0, 1e6))
+steps_back = st.lists(st.one_of(st.just(0.0), st.floats(0.0, 1e4)), min_size=60, max_size=60)
+
+
+@given(gaps, steps_back, rates, st.integers(1, 50), st.lists(st.integers(1, 9), min_size=60, max_size=60))
+def test_in_no_interval_does_a_bucket_admit_more_than_burst_plus_rate_times_its_length(gaps, steps, rate, burst, costs):
+    """Whatever the requests cost, and however often the clock steps back meanwhile."""
+    state, real, clock, admitted = None, 0.0, NOW, []
+    for gap, step, cost in zip(gaps, steps, costs, strict=False):
+        real += gap
+        clock += gap - step
+        decision, state = gcra(state, clock, rate, burst, cost)
         if decision.allowed:
-            admitted.append(now)
-    for first, start in enumerate(admitted):
-        for last in range(first, len(admitted)):
-            assert last - first + 1 <= burst + rate * (admitted[last] - start) + 1e-3
+            admitted.append((real, cost))
+    for first, (start, _) in enumerate(admitted):
+        taken = 0
+        for at, cost in admitted[first:]:
+            taken += cost
+            assert taken <= burst + rate * (at - start) + 1e-6 * rate + 1e-6  # wall time in a double
+
+
+@given(gaps, steps_back, rates, st.integers(1, 50))
+def test_no_step_back_of_the_clock_makes_a_bucket_refuse_for_longer_than_one_request_takes(gaps, steps, rate, burst):
+    state, clock = None, NOW
+    for gap, step in zip(gaps, steps, strict=False):
+        clock += gap - step
+        decision, state = gcra(state, clock, rate, burst)
+        assert decision.retry_after_s <= 1 / rate + 1e-6
 
 
 @given(gaps, st.floats(0.1, 1e4), st.integers(1, 50))
@@ -105,10 +147,98 @@ def test_a_window_long_past_counts_nothing():
     assert state == Window(5, 1, 0)
 
 
-def test_a_clock_that_steps_back_stays_in_the_newest_window():
+def test_a_clock_that_steps_back_a_little_stays_in_the_newest_window():
     decision, state = sliding_window(Window(10, 2, 0), 60.0 * 9, limit=2, window_s=60)
     assert not decision.allowed
     assert state == Window(10, 2, 0)
+
+
+def test_a_clock_that_steps_back_far_is_followed_and_nothing_is_forgotten():
+    decision, state = sliding_window(Window(1_000, 2, 3), 60.0 * 9, limit=4, window_s=60)
+    assert not decision.allowed
+    assert state == Window(9, 4, 0)
+    assert sliding_window(state, 60.0 * 9 + decision.retry_after_s + 0.001, limit=4, window_s=60)[0].allowed
+
+
+@given(gaps, steps_back, st.integers(1, 20), st.integers(1, 10))
+def test_no_step_back_of_the_clock_gives_a_window_a_burst_or_holds_it_up(gaps, steps, limit, window):
+    """Two cells let twice the limit into a stretch of one window at worst, by whatever clock."""
+    state, real, clock, admitted = None, 0.0, NOW, []
+    for gap, step in zip(gaps, steps, strict=False):
+        real += gap
+        clock += gap - step
+        decision, state = sliding_window(state, clock, limit, window)
+        assert decision.retry_after_s <= 2 * window
+        if decision.allowed:
+            admitted.append(real)
+    for start in admitted:
+        assert sum(start <= at < start + window for at in admitted) <= 2 * limit
+
+
+# --- Sliding window, small ------------------------------------------------------------------------------------------
+
+
+def test_a_small_window_gives_each_place_back_when_its_request_slides_out():
+    state = None
+    for at in (100.0, 100.4):
+        decision, state = exact_window(state, at, limit=2, window_s=1)
+        assert decision.allowed
+    decision, state = exact_window(state, 100.9, limit=2, window_s=1)
+    assert (decision.allowed, decision.remaining) == (False, 0)
+    assert decision.retry_after_s == pytest.approx(0.1)
+    assert decision.reset_s == pytest.approx(0.5)
+    decision, state = exact_window(state, 101.0, limit=2, window_s=1)
+    assert (decision.allowed, decision.remaining) == (True, 0)
+    assert state == Marks((100.4, 101.0))
+
+
+def test_a_window_of_one_admits_one_each_window_and_not_every_other():
+    state, admitted = None, 0
+    for tick in range(1_000):
+        decision, state = exact_window(state, 100.3 + tick / 100, limit=1, window_s=1)
+        admitted += decision.allowed
+    assert admitted == 10
+
+
+def test_a_cost_takes_so_many_places_and_waits_for_so_many():
+    _, state = exact_window(None, 100.0, limit=5, window_s=10, cost=2)
+    _, state = exact_window(state, 101.0, limit=5, window_s=10, cost=2)
+    decision, _ = exact_window(state, 102.0, limit=5, window_s=10, cost=2)
+    assert (decision.allowed, decision.remaining, decision.retry_after_s) == (False, 1, 8.0)
+    assert exact_window(state, 102.0, limit=5, window_s=10, cost=5)[0].retry_after_s == 9.0
+    assert exact_window(state, 102.0, limit=5, window_s=10, cost=6)[0].allowed is False
+    decision, state = exact_window(None, 100.0, limit=5, window_s=10, cost=6)
+    assert (decision.allowed, decision.reset_s, decision.retry_after_s) == (False, 0.0, 10.0)
+    assert state == Marks(())
+
+
+times_and_costs = st.lists(st.tuples(st.floats(0.0, 3.0), st.integers(1, 4)), min_size=1, max_size=60)
+
+
+@given(times_and_costs, steps_back, st.integers(1, EXACT_MAX), st.integers(1, 10))
+def test_no_stretch_of_one_window_holds_more_than_a_small_limit(asked, steps, limit, window):
+    state, real, clock, admitted = None, 0.0, 1_000_000.0, []
+    for (gap, cost), step in zip(asked, steps, strict=False):
+        real += gap
+        clock += gap - step
+        decision, state = exact_window(state, clock, limit, window, cost)
+        assert decision.retry_after_s <= window
+        if decision.allowed:
+            admitted += [real] * cost
+    for start in admitted:
+        assert sum(start <= at < start + window - 1e-6 for at in admitted) <= limit
+
+
+@given(times_and_costs, st.integers(4, EXACT_MAX), st.integers(1, 10))
+def test_whoever_waits_out_a_small_window_as_told_is_admitted_and_sooner_is_refused(asked, limit, window):
+    state, now = None, 1_000.0
+    for gap, cost in asked:
+        now += gap
+        decision, state = exact_window(state, now, limit, window, cost)
+        if not decision.allowed:
+            assert exact_window(state, now + decision.retry_after_s + 1e-6, limit, window, cost)[0].allowed
+            assert not exact_window(state, now + decision.retry_after_s * 0.9 - 1e-6, limit, window, cost)[0].allowed
+        assert exact_window(state, now + decision.reset_s + 1e-6, limit, window)[0].remaining == limit - 1
 
 
 def test_a_cost_beyond_the_limit_is_refused_from_an_empty_window():

@@ -54,3 +54,28 @@ def test_the_count_stays_when_the_store_goes_away(client, publisher, eventually)
     beats.start()
     beats.stop()
     assert beats.live_workers == 4
+
+
+def test_before_the_store_was_asked_the_workers_of_our_own_host_count(client):
+    assert Heartbeats(client, lambda: ("0-0", 0, {}), workers=4).live_workers == 4
+
+
+def test_a_clock_that_is_wrong_takes_nobody_off_the_list(client):
+    """Whoever goes on writing is alive, however far its clock is from ours; whoever stops is dead by our own."""
+    now = [100.0]
+    beats = Heartbeats(client, lambda: ("0-0", 0, {}), mono=lambda: now[0])
+
+    def written(at):
+        return messages.encode(
+            messages.Heartbeat(edge="e", worker="w", pid=1, at=at, started_at=0.0, applied="0-0", tenants=0)
+        )
+
+    wrong = time.time() - 3_600
+    beats._count([b"ahead", written(time.time() + 3_600), b"behind", written(wrong)])
+    now[0] += 1.0
+    silent = written(time.time() + 3_601)
+    beats._count([b"ahead", silent, b"behind", written(wrong + 1)])
+    assert beats.live_workers == 2
+    now[0] += keyspace.HEARTBEAT_STALE_S + 1
+    beats._count([b"ahead", silent, b"behind", written(wrong + 7)])
+    assert beats.live_workers == 1

@@ -1,36 +1,47 @@
--- Token bucket as GCRA: one number per bucket, the theoretical arrival time in microseconds.
--- A token borrowed ahead may be used up to `lead` later, so it counts as if it were used that late; seen from the
--- moment of its use, no interval then holds more than burst + rate * its length.
+-- Token bucket as GCRA (edge.phases.ratelimit.gcra). State: "<level> <at>": so many tokens were in use at that
+-- microsecond. A clock that steps back drains nothing and is followed: that is written even when nothing is taken, else
+-- nothing would drain until it is back where it was.
+-- Tokens borrowed ahead may be used up to `lead` later, so they count as if they were used that late: the level is at
+-- least what drains in `lead` before they are added. Seen from the moment of its use, no interval then holds more than
+-- burst + rate * its length.
 
-local function gcra_look(key, rate, burst, now)
-  local step = 1e6 / rate
-  local tat = tonumber(redis.call('GET', key)) or 0
-  local base = math.max(tat, now)
-  local state = {key = key, step = step, span = burst * step, tat = base}
-  state.available = math.max(0, math.floor((now + state.span - base) / step + 1e-6))
+local SLACK = 1e-9
+
+local function gcra_look(key, rate, burst, cost, now)
+  local level, stepped = 0, false
+  local stored = redis.call('GET', key)
+  if stored then
+    local was, at = string.match(stored, '^(%S+) (%S+)$')
+    was, at = tonumber(was), tonumber(at)
+    if was and at then
+      stepped = now < at
+      level = math.min(math.max(0, was - math.max(0, now - at) / 1e6 * rate), burst)
+    end
+  end
+  local state = {key = key, rate = rate, burst = burst, cost = cost, level = level, stepped = stepped}
+  state.available = math.max(0, math.floor((burst - level) / cost + SLACK))
   return state
 end
 
-local function gcra_ahead(state, taken, lead, now)
-  local base = math.max(state.tat + taken * state.step, now + lead)
-  return math.max(0, math.floor((now + state.span - base) / state.step + 1e-6)), base
+local function gcra_ahead(state, taken, ahead, lead)
+  local level = math.max(state.level + taken * state.cost, state.rate * lead / 1e6)
+  return math.min(ahead, math.max(0, math.floor((state.burst - level) / state.cost + SLACK))), lead
 end
 
 local function gcra_take(state, taken, ahead, lead, now)
-  local tat = state.tat + taken * state.step
+  if taken + ahead == 0 and not state.stepped then return end
+  local level = state.level + taken * state.cost
   if ahead > 0 then
-    tat = math.max(tat, now + lead) + ahead * state.step
+    level = math.max(level, state.rate * lead / 1e6) + ahead * state.cost
   end
-  if taken + ahead > 0 then
-    redis.call('SET', state.key, string.format('%.2f', tat), 'PX', math.ceil((tat - now) / 1000) + 1)
-  end
-  state.tat = tat
+  state.level = level
+  store_keep(state.key, string.format('%.17g %.0f', level, now), level / state.rate * 1e6)
 end
 
--- Gives what is left, microseconds until full, microseconds until one more fits.
-local function gcra_tell(state, now)
-  local left = math.max(0, math.floor((now + state.span - state.tat) / state.step + 1e-6))
-  local wait = 0
-  if left < 1 then wait = state.tat + state.step - now - state.span end
-  return left, state.tat - now, wait
+-- Gives what is left, microseconds until full, microseconds until one more request fits.
+local function gcra_tell(state)
+  local left = math.max(0, math.floor(state.burst - state.level + SLACK))
+  local wait = math.max(0, state.level + state.cost - state.burst) / state.rate * 1e6
+  if math.floor((state.burst - state.level) / state.cost + SLACK) >= 1 then wait = 0 end
+  return left, state.level / state.rate * 1e6, wait
 end
