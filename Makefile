@@ -5,7 +5,7 @@ MAKEFLAGS += --no-print-directory
 PY := .venv/bin/python
 TESTS ?= tests
 
-.PHONY: help demo dev seed migrate test test-unit test-integration test-system test-coverage lint types rules fmt fuzz bench bench-quick bench-flame load-test clean
+.PHONY: help demo dev seed migrate test test-unit test-integration test-system test-coverage lint types rules fmt fuzz bench bench-quick bench-flame bench-limits load-test clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' Makefile
@@ -74,6 +74,10 @@ bench-quick: ## The same in two minutes, for before and after a change: costs be
 bench-flame: ## Where a worker's time goes under the full chain (docs/flame-full-chain.svg)
 	@scripts/bootstrap bench
 	@exec $(PY) -m bench.flame
+
+bench-limits: ## Whether limits hold over four workers, also while Redis dies, and what they cost (8 minutes)
+	@scripts/bootstrap bench
+	@exec $(PY) -m bench.limits
 
 load-test: ## Load on the running demo's edge
 	@scripts/bootstrap test

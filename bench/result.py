@@ -29,7 +29,7 @@ def build(plan: Plan, rows: Sequence[Row], took_s: float, by_others: float) -> d
     return {
         "schema": SCHEMA,
         "at": dt.datetime.now(tz=dt.UTC).isoformat(timespec="seconds"),
-        "commit": _git("rev-parse", "--short", "HEAD") or "unknown",
+        "commit": commit(),
         "changed": bool(_git("status", "--porcelain", "--untracked-files=no")),
         "machine": machine(),
         "versions": versions(),
@@ -41,6 +41,10 @@ def build(plan: Plan, rows: Sequence[Row], took_s: float, by_others: float) -> d
         "absent": plan.absent,
         **plan.evidence,
     }  # fmt: skip
+
+
+def commit() -> str:
+    return _git("rev-parse", "--short", "HEAD") or "unknown"
 
 
 def row_values(row: Row) -> dict[str, Any]:
