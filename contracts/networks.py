@@ -1,7 +1,8 @@
 """Networks that clients come from, as a tenant writes them and as the edge asks about them.
 
 In:    CIDR texts; a client's address as text.
-Out:   the one canonical text of a network; Networks, which says which of them holds an address.
+Out:   the one canonical text of a network; Networks, which says which of them holds an address; AddressFilter, which
+       says whether an address may come.
 Laws:  1. An IPv4 address inside IPv6 (::ffff:0:0/96, RFC 4291 section 2.5.5.2) is that IPv4 address, in rules and in
        clients: one client has one identity. 2. What has host bits set is refused, not guessed at. 3. Asking costs one
        look-up for each length of prefix that is used, whatever the number of networks.
@@ -12,8 +13,10 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
+from functools import lru_cache
+from typing import Final, NamedTuple
 
-_MAPPED_BITS = 96
+_MAPPED_BITS: Final = 96
 
 
 class NetworkError(ValueError):
@@ -81,3 +84,47 @@ class Networks:
 
     def __repr__(self) -> str:
         return f"<Networks {len(self)}>"
+
+
+class Judgement(NamedTuple):
+    """`because`: for the log and for who explains, never for the client."""
+
+    allowed: bool
+    because: str
+
+
+class AddressFilter:
+    """Rules ready to be asked: deny wins; where anything is allowed, everything else is denied."""
+
+    __slots__ = ("_allow", "_deny")
+
+    def __init__(self, allow: Iterable[str], deny: Iterable[str]) -> None:
+        """Raises NetworkError."""
+        self._allow = Networks(allow)
+        self._deny = Networks(deny)
+
+    def judge(self, ip: str) -> Judgement:
+        """Complexity: a few look-ups. Who cannot be read as an address may not come."""
+        try:
+            denied = self._deny.holding(ip)
+            if denied is not None:
+                return Judgement(False, f"{denied} is denied")
+            if not self._allow:
+                return Judgement(True, "nothing denies it")
+            allowed = self._allow.holding(ip)
+        except ValueError:
+            return Judgement(False, "it is no IP address")
+        return Judgement(False, "nothing allows it") if allowed is None else Judgement(True, f"{allowed} is allowed")
+
+    def __repr__(self) -> str:
+        return f"<AddressFilter allow={len(self._allow)} deny={len(self._deny)}>"
+
+
+@lru_cache(maxsize=4_096)
+def counted_as(ip: str) -> bytes:
+    """Give what a client counts as: its address for IPv4, its /64 for IPv6, of which one customer has many addresses.
+
+    Raises ValueError.
+    """
+    address = canonical_address(ip)
+    return address.packed if address.version == 4 else address.packed[:8]

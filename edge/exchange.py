@@ -50,9 +50,9 @@ class Exchange:
     __slots__ = (
         "attempts", "body", "bytes_in", "bytes_out", "cache_key", "cache_reason", "cache_result", "cache_status",
         "client_gone", "client_ip", "consumed", "error", "finished_mono", "head", "interim", "match", "origin", "path",
-        "principal", "received_at", "received_mono", "reply", "request_id", "route", "scheme", "started_reply",
-        "target", "tenant", "told", "upstream_first_mono", "upstream_last_mono", "upstream_start_mono", "verdicts",
-        "writing",
+        "preflight", "principal", "received_at", "received_mono", "reply", "request_id", "route", "scheme",
+        "started_reply", "target", "tenant", "told", "upstream_first_mono", "upstream_last_mono", "upstream_start_mono",
+        "verdicts", "writing",
     )  # fmt: skip
 
     def __init__(
@@ -75,6 +75,8 @@ class Exchange:
         self.path = b""
         self.match: Match | None = None
         self.route: Route | None = None
+        # CORS; the method a preflight asked about, when it was answered here
+        self.preflight = b""
         # authenticate; `consumed`: names of the fields that carried the credential
         self.principal: Principal | None = None
         self.consumed: frozenset[bytes] = NOTHING

@@ -18,12 +18,15 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from contracts.clerk import Expectation
 from contracts.keysets import KeySet
+from contracts.networks import AddressFilter
 from contracts.snapshot import KeyRecord, Snapshot
 from edge.errors import GatewayError
 from edge.exchange import Exchange
+from edge.http.cors import CorsPlan
 from edge.http.messages import FieldSection, Reply, RequestHead, ResponseHead
 from edge.issuers import Issuer
-from edge.phases import cache, ratelimit
+from edge.phases import address, cache, ratelimit
+from edge.phases.auth.attempts import FAILURES_MAX, POLICY_ID
 from edge.phases.auth.credential import Credential
 from edge.pipeline import Pipeline
 from edge.ports import CacheKey, Check, Ports, StoredResponse, UpstreamRequest, UpstreamResponse, Verdict
@@ -82,7 +85,8 @@ def explain(snapshot: Snapshot, request: Described, identities: Identities | Non
     exchange = Exchange(_head(request), _body(request), request.client_ip, b"https", _REQUEST_ID, request.at, 0.0)
     replies: list[Reply] = []
     stage.pipeline().serve(exchange, replies.append)
-    steps = (_identify(tenant), *_matching(tenant, exchange), *_decisions(exchange), *stage.steps, *_ending(exchange))
+    steps = (*_identify(tenant, exchange), *_matching(tenant, exchange), *_decisions(exchange), *stage.steps,
+             *_ending(exchange))  # fmt: skip
     return Explanation(replies[0].status, exchange.error.problem.slug if exchange.error else None, steps)
 
 
@@ -132,8 +136,9 @@ class _Stage:
         self.steps: list[Step] = []
 
     def pipeline(self) -> Pipeline:
-        return Pipeline(Ports(self, self, _Config(self._tenant), _Keys(self._identities), self, self, _Cache(self),
-                              self, self, self, _IssuerKeys(self._identities)))  # fmt: skip
+        ports = Ports(self, self, _Config(self._tenant), _Keys(self._identities), self, self, _Cache(self), self, self,
+                      self, _IssuerKeys(self._identities))  # fmt: skip
+        return Pipeline(ports, FAILURES_MAX)
 
     # Clock and Identifiers
 
@@ -169,7 +174,8 @@ class _Stage:
                 "policy": policy.name, "algorithm": policy.algorithm, "scope": policy.scope, "mode": policy.mode,
                 "quota": ratelimit.quota(policy), "window_s": ratelimit.window_s(policy),
             }  # fmt: skip
-            self.steps.append(Step("admit", "counted", facts))
+            phase, decision = ("attempts", "would be counted") if policy.id == POLICY_ID else ("admit", "counted")
+            self.steps.append(Step(phase, decision, facts))
         return verdicts
 
     # HealthView
@@ -249,9 +255,10 @@ class _Cache:
         self._stage.steps.append(Step("store", "would be kept", {"lifetime_s": stored.lifetime_s}))
 
 
-def _identify(tenant: Tenant) -> Step:
+def _identify(tenant: Tenant, exchange: Exchange) -> Sequence[Step]:
     decision = "suspended" if tenant.suspended else "found"
-    return Step("identify", decision, {"tenant": tenant.subdomain, "version": tenant.version})
+    found = Step("identify", decision, {"tenant": tenant.subdomain, "version": tenant.version})
+    return found, *_address("tenant", None if tenant.suspended else tenant.addresses, exchange.client_ip)
 
 
 def _matching(tenant: Tenant, exchange: Exchange) -> Sequence[Step]:
@@ -261,7 +268,7 @@ def _matching(tenant: Tenant, exchange: Exchange) -> Sequence[Step]:
     if exchange.head.path == b"*":
         return (Step("match", "not asked", {"because": "the request is for the server, not for a resource"}),)
     steps = []
-    method = exchange.head.method
+    method = exchange.preflight or exchange.head.method
     for route in tenant.resolve(exchange.head.path).routes:
         decision = "chosen" if route is exchange.route else "outranked" if route.allows(method) else "other method"
         facts: dict[str, Fact] = {"pattern": route.pattern.text, "route": route.id}
@@ -276,9 +283,15 @@ def _decisions(exchange: Exchange) -> Sequence[Step]:
     route = exchange.route
     if route is None:
         return ()
+    steps = [*_address("route", route.addresses, exchange.client_ip)]
+    if steps and steps[0].decision == "denied":
+        return steps
+    if route.cors is not None:
+        steps.append(_cors(exchange, route.cors))
     facts: dict[str, Fact] = {"mode": route.auth_mode}
-    if route.auth_mode == "public":
-        return (Step("authenticate", "not asked", facts),)
+    if exchange.preflight or route.auth_mode == "public":
+        because: dict[str, Fact] = {"because": "a preflight carries no credentials"} if exchange.preflight else {}
+        return (*steps, Step("authenticate", "not asked", facts | because))
     presented: Credential | None = exchange.head.section.derived.get("credential")
     if presented is not None:
         facts |= {"credential": presented.kind if presented.plausible else "malformed"}
@@ -286,13 +299,13 @@ def _decisions(exchange: Exchange) -> Sequence[Step]:
             facts |= {"says_issuer": presented.issuer}
     who = exchange.principal
     if who is None:
-        return (Step("authenticate", "refused", facts | {"because": _because(exchange)}),)
+        return (*steps, Step("authenticate", "refused", facts | {"because": _because(exchange)}))
     facts |= {"kind": who.kind, "subject": who.subject, "scopes": who.scopes}
     told = {"issuer": who.issuer, "client": who.client_id, "org": who.org_id, "role": who.role}
     facts |= {name: value for name, value in told.items() if value is not None}
     if who.permissions:
         facts |= {"permissions": who.permissions}
-    return (Step("authenticate", "believed", facts), *_authorisation(exchange, route))
+    return (*steps, Step("authenticate", "believed", facts), *_authorisation(exchange, route))
 
 
 def _authorisation(exchange: Exchange, route: Route) -> Sequence[Step]:
@@ -304,6 +317,21 @@ def _authorisation(exchange: Exchange, route: Route) -> Sequence[Step]:
     if exchange.error is not None and exchange.error.problem.slug == "scope-insufficient":
         return (Step("authorise", "refused", facts | {"because": _because(exchange)}),)
     return (Step("authorise", "covered", facts),) if facts else ()
+
+
+def _address(whose: str, rules: AddressFilter | None, client_ip: str) -> Sequence[Step]:
+    if rules is None:
+        return ()
+    judgement = address.judged(rules, client_ip)
+    facts: dict[str, Fact] = {"rules_of": whose, "client_ip": client_ip, "because": judgement.because}
+    return (Step("address", "allowed" if judgement.allowed else "denied", facts),)
+
+
+def _cors(exchange: Exchange, plan: CorsPlan) -> Step:
+    section = exchange.head.section
+    origins = tuple(origin.decode("latin-1") for origin in section.index.get(b"origin", ()))
+    decision = "no origin" if not origins else "not allowed" if plan.allowed(section) is None else "allowed"
+    return Step("cors", decision, {"origin": origins, "preflight_for": exchange.preflight.decode("ascii") or None})
 
 
 def _ending(exchange: Exchange) -> Sequence[Step]:

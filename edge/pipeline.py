@@ -16,7 +16,8 @@ from collections.abc import Callable
 from edge.errors import ClientGone, GatewayError, Retry
 from edge.exchange import Exchange
 from edge.http.messages import Reply
-from edge.phases import balance, cache, forward, metadata, options, ratelimit, reply, route, tenant
+from edge.phases import address, balance, cache, cors, forward, metadata, options, ratelimit, reply, route, tenant
+from edge.phases.auth import attempts
 from edge.phases.auth.authenticator import Authenticator
 from edge.phases.auth.authorise import authorise
 from edge.ports import Ports, UpstreamResponse
@@ -28,10 +29,12 @@ Write = Callable[[Reply], None]
 class Pipeline:
     """One per worker. Holds what phases remember between requests; blocks only where ports do."""
 
-    def __init__(self, ports: Ports) -> None:
+    def __init__(self, ports: Ports, auth_failures_max: int = 0) -> None:
+        """`auth_failures_max`: credentials of one client that may be refused within a minute; 0: any number."""
         self._ports = ports
         self._mono = ports.clock.mono
-        self._authenticator = Authenticator(ports.keys, ports.sessions, ports.issuers)
+        self.attempts = attempts.Attempts(ports.counters, auth_failures_max)
+        self._authenticator = Authenticator(ports.keys, ports.sessions, ports.issuers, self.attempts)
         self._balancer = balance.Balancer(ports.health)
         self._bulkhead = tenant.Bulkhead()
         self._paths = route.Paths()
@@ -64,6 +67,8 @@ class Pipeline:
 
     def _serve(self, exchange: Exchange, write: Write) -> None:
         owner = tenant.identify(exchange, self._ports.config)
+        if owner.addresses is not None:
+            address.admit(owner.addresses, exchange.client_ip, "tenant")
         self._bulkhead.enter(owner)
         try:
             made = exchange.reply = self._answer(exchange, owner)
@@ -78,11 +83,17 @@ class Pipeline:
         method = exchange.head.method
         if method == b"OPTIONS" and exchange.head.path == b"*":
             return options.of_the_server(exchange)
+        if method == b"OPTIONS" and owner.has_cors:
+            answered = self._preflight(exchange, owner)
+            if answered is not None:
+                return answered
         if owner.takes_oauth and exchange.head.path.startswith(metadata.WELL_KNOWN):
             document = metadata.answer(exchange, owner, ports.sessions.expectation.issuer)
             if document is not None:
                 return document
         chosen = route.match(exchange, owner, self._paths)
+        if chosen.addresses is not None:
+            address.admit(chosen.addresses, exchange.client_ip, "route")
         policies = chosen.policies
         if chosen.auth_mode != "public":
             try:
@@ -108,6 +119,16 @@ class Pipeline:
         exchange.reply = made
         cache.store(exchange, plan, response, made, ports.cache)
         return made
+
+    def _preflight(self, exchange: Exchange, owner: Tenant) -> Reply | None:
+        """Answer what a browser asks before a request of another origin; None where OPTIONS is a request itself."""
+        asked = cors.asked_method(exchange)
+        chosen = None if asked is None else route.of_preflight(exchange, owner, self._paths, asked)
+        if asked is None or chosen is None or chosen.cors is None:
+            return None
+        if chosen.addresses is not None:
+            address.admit(chosen.addresses, exchange.client_ip, "route")
+        return cors.preflight(exchange, chosen.cors, asked)
 
     def _send(self, exchange: Exchange, owner: Tenant, chosen: Route) -> UpstreamResponse:
         """Try candidates until one answers, an error forbids another attempt, or candidates run out."""
@@ -137,8 +158,12 @@ class Pipeline:
     def _lines(self, exchange: Exchange) -> bytes:
         """Give the header lines that phases owe to the answer, whichever it is."""
         lines = b""
-        if exchange.verdicts and exchange.route is not None:
-            lines = ratelimit.lines(exchange.route, exchange.verdicts)
+        chosen = exchange.route
+        if chosen is not None:
+            if exchange.verdicts:
+                lines = ratelimit.lines(chosen, exchange.verdicts)
+            if chosen.cors is not None:
+                lines += cors.lines(exchange, chosen.cors)
         if exchange.cache_result is not None:
             lines += cache.lines(exchange)
         return lines

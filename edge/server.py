@@ -151,8 +151,10 @@ class Edge:
         )  # fmt: skip
         own, *nobodys = inherited.sockets["EDGE_PORT"]
         proxies = settings.proxies
+        pipeline = Pipeline(self.ports, settings.auth_failures_max)
+        self.attempts = pipeline.attempts
         self.listener = Listener(
-            own, Pipeline(self.ports), settings.limits, clock, identifiers,
+            own, pipeline, settings.limits, clock, identifiers,
             hops=TrustedHops(proxies.networks, by_rfc_7239=proxies.by_rfc_7239) if proxies.networks else None,
             proxy_protocol=proxies.protocol,
         )  # fmt: skip
@@ -252,6 +254,7 @@ class Edge:
                 labels(kind="tunnel"): len(self.listener.tunnels),
             },
             "tenants_held": {"": len(self.tenants)},
+            "auth_clients_blocked": {"": len(self.attempts.blocked)},
             "cache_memory_bytes": {"": self.cache.bytes_held},
             "workers": {"": int(not self.draining)},
         }

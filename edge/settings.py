@@ -138,6 +138,8 @@ class Settings:
     proxies: ProxySettings = field(default_factory=ProxySettings)
     tenants_max: int = 10_000
     cache_bytes_max: int = 64 * 1024 * 1024
+    auth_failures_max: int = 20
+    """Credentials of one client (IPv4 address or IPv6 /64) and tenant refused within a minute; 0: any number."""
     heartbeat_timeout_s: int = 10
     """A worker silent for so long is killed and replaced."""
     drain_notice_s: int = 0
@@ -194,6 +196,7 @@ def load(environ: Mapping[str, str], dotenv: Path | None = None) -> Settings:
         access_log=reader.read("EDGE_ACCESS_LOG", str, "-"),
         heartbeat_timeout_s=reader.read("EDGE_HEARTBEAT_TIMEOUT_S", lambda text: _whole(text, 2, 300), 10),
         drain_notice_s=reader.read("EDGE_DRAIN_NOTICE_S", lambda text: _whole(text, 0, 300), 0),
+        auth_failures_max=reader.read("EDGE_AUTH_FAILURES_MAX", lambda text: _whole(text, 0, 1_000_000), 20),
         allowed_networks=reader.read("ALLOWED_PRIVATE_ORIGINS", _networks, ()),
         sentry_dsn=reader.read("SENTRY_DSN", _http_url, ""),
         sealing_keys=reader.read("SEALING_KEYS", parse_keys, no_peppers),

@@ -22,9 +22,11 @@ import msgspec
 
 from contracts import bounds
 from contracts.addresses import AddressError, parse_origin_url
+from contracts.networks import AddressFilter, NetworkError
 from contracts.patterns import Capture, Literal, Pattern, PatternError, Rest, normalise_path, parse_pattern
 from contracts.snapshot import (
     AccessConfig,
+    AddressRules,
     CacheConfig,
     OriginConfig,
     OriginTlsConfig,
@@ -34,6 +36,7 @@ from contracts.snapshot import (
     TargetConfig,
     client_key_place,
 )
+from edge.http.cors import ORIGINS_OWN, CorsPlan
 from edge.issuers import Issuer, compile_issuers, compile_machines
 
 CredentialKind = OneOf[
@@ -147,9 +150,9 @@ class Route:
     """One route with all that does not depend on the request. `order`: its rank in the tenant, 0 wins first."""
 
     __slots__ = (
-        "accepts", "admission", "any_user", "auth_mode", "body_bytes_max", "cache", "forward_credential", "id",
-        "issuers", "meter", "methods", "order", "origin", "pattern", "policies", "preserve_host",
-        "required_permissions", "required_roles", "required_scopes", "response_drop", "strip_prefix",
+        "accepts", "addresses", "admission", "any_user", "auth_mode", "body_bytes_max", "cache", "cors",
+        "forward_credential", "id", "issuers", "meter", "methods", "order", "origin", "pattern", "policies",
+        "preserve_host", "required_permissions", "required_roles", "required_scopes", "response_drop", "strip_prefix",
     )  # fmt: skip
 
     def __init__(self, config: RouteConfig, pattern: Pattern, origin: Origin, order: int, tenant_id: str) -> None:
@@ -174,6 +177,12 @@ class Route:
         self.preserve_host = config.preserve_host
         self.body_bytes_max = config.body_bytes_max
         self.response_drop = _OURS | (_OURS_LIMITED if config.policies else frozenset())
+        self.addresses = _filter(access.addresses, f"route {config.id}")
+        """Who may come, by address; None: everybody."""
+        self.cors: CorsPlan | None = None
+        if access.cors is not msgspec.UNSET:
+            self.cors = CorsPlan(access.cors, _cors_methods(access.cors.methods, self.methods))
+            self.response_drop |= ORIGINS_OWN
         self.cache: CachePlan | None = None
         if config.cache is not None:
             self.response_drop |= _OURS_CACHED
@@ -266,9 +275,9 @@ class Tenant:
     """One version of one tenant's configuration."""
 
     __slots__ = (
-        "__weakref__", "authorization_servers", "challenge", "config", "id", "in_flight_max", "issuers", "machines",
-        "meter", "origins", "paths", "routes", "subdomain", "suspended", "takes_oauth", "tenant_line", "trie",
-        "version",
+        "__weakref__", "addresses", "authorization_servers", "challenge", "config", "has_cors", "id", "in_flight_max",
+        "issuers", "machines", "meter", "origins", "paths", "routes", "subdomain", "suspended", "takes_oauth",
+        "tenant_line", "trie", "version",
     )  # fmt: skip
 
     def __init__(self, snapshot: Snapshot, origins: dict[str, Origin], routes: tuple[Route, ...]) -> None:
@@ -278,6 +287,9 @@ class Tenant:
         self.version = snapshot.version
         self.suspended = snapshot.tenant.status != "active"
         self.in_flight_max = snapshot.tenant.in_flight_max
+        self.addresses = _filter(snapshot.tenant.addresses, "tenant")
+        """Who may come, by address; None: everybody."""
+        self.has_cors = any(route.cors is not None for route in routes)
         self.origins = origins
         self.routes = routes
         """In the order in which they win."""
@@ -349,6 +361,23 @@ def _methods(config: RouteConfig) -> frozenset[bytes] | None:
     return frozenset(methods)
 
 
+def _filter(rules: AddressRules | msgspec.UnsetType, whose: str) -> AddressFilter | None:
+    """Raises SnapshotError."""
+    if rules is msgspec.UNSET or not (rules.allow or rules.deny):
+        return None
+    try:
+        return AddressFilter(rules.allow, rules.deny)
+    except NetworkError as error:
+        raise SnapshotError(f"{whose}: a network {error}") from None
+
+
+def _cors_methods(named: tuple[str, ...], taken: frozenset[bytes] | None) -> tuple[bytes, ...]:
+    """Give the methods a page may use: those that are named, else those of the route."""
+    if named:
+        return tuple(method.encode("ascii") for method in named)
+    return tuple(method for method in METHODS if taken is None or method in taken)
+
+
 def _accepts(config: RouteConfig) -> frozenset[CredentialKind]:
     """Raises SnapshotError for a mode `any` that names no kind. Where issuers are named, Clerk's sessions are not."""
     if config.auth_mode == "public":
@@ -369,6 +398,8 @@ def _epoch(config: RouteConfig, origin: Origin) -> str:
         config.cache, config.auth_mode, config.any_user, config.strip_prefix, config.forward_credential,
         config.preserve_host, [(target.url, target.base_path.decode()) for target in origin.targets],
     )  # fmt: skip
+    if config.access is not msgspec.UNSET and config.access.cors is not msgspec.UNSET:
+        concerns = (*concerns, "cors")  # without it, an origin's own CORS fields are stored
     tls = origin.tls
     if tls is not None:  # not the key: sealed anew it opens to the same
         concerns = (*concerns, tls.ca_certificates, tls.server_name, tls.client_certificate)

@@ -5,7 +5,8 @@ Out:   exchange.path (normalised), exchange.match, exchange.route; GatewayError 
        method-not-allowed.
 Laws:  1. One normalised path is matched, limited, cached and forwarded. 2. A path that some route knows, but not with
        this method, is 405 with Allow; a path that no route knows is 404. 3. HEAD is allowed wherever GET is.
-       4. Paths are remembered by the tenant's version and go with it; how many is bounded for all of a worker.
+       4. A preflight takes the route of the method it asks about. 5. Paths are remembered by the tenant's version and
+       go with it; how many is bounded for all of a worker.
 Not here: the matcher (edge.snapshot), its grammar and precedence (contracts.patterns).
 """
 
@@ -68,6 +69,22 @@ def match(exchange: Exchange, tenant: Tenant, paths: Paths) -> Route:
     exchange.match = chosen
     route = exchange.route = chosen.route
     return route
+
+
+def of_preflight(exchange: Exchange, tenant: Tenant, paths: Paths, asked: bytes) -> Route | None:
+    """Give the route that the announced request would take, None where that is no route with CORS: there OPTIONS is a
+    request like any other. Raises GatewayError(path-invalid)."""
+    head = exchange.head
+    found = tenant.paths.get(head.path)
+    if found is None:
+        found = _resolve(tenant, head.path, paths)
+    chosen = found.by_method.get(asked) or found.choose(asked)
+    if chosen is None or chosen.route.cors is None:
+        return None
+    exchange.path = found.path
+    exchange.match = chosen
+    exchange.route = chosen.route
+    return chosen.route
 
 
 def _resolve(tenant: Tenant, raw_path: bytes, paths: Paths) -> Resolved:

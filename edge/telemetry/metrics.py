@@ -56,6 +56,7 @@ _HELP: Final = {
     "access_log_dropped_total": "Lines of the access log that were dropped.",
     "series_capped_total": "Tenants and routes counted as `other`.",
     "tenants_held": "Tenants whose configuration a worker holds.",
+    "auth_clients_blocked": "Clients of tenants refused for too many failed attempts to authenticate, by worker.",
     "cache_memory_bytes": "Bytes in the memory tier of the cache.",
     "workers": "Workers that answered this scrape.",
 }

@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts.networks import NetworkError, Networks, canonical_address, canonical_network
+from contracts.networks import (
+    AddressFilter,
+    NetworkError,
+    Networks,
+    canonical_address,
+    canonical_network,
+    counted_as,
+)
 
 
 @pytest.mark.parametrize(
@@ -87,3 +94,34 @@ def test_the_answer_is_that_of_asking_each_network_in_turn(texts: list[str], num
     holding = [network for text in texts if address in (network := ipaddress.ip_network(text))]
     smallest = max(holding, key=lambda network: network.prefixlen, default=None)
     assert Networks(texts).holding(str(address)) == (None if smallest is None else str(smallest))
+
+
+@pytest.mark.parametrize(
+    ("allow", "deny", "ip", "allowed", "because"),
+    [
+        ([], ["192.0.2.7"], "192.0.2.7", False, "192.0.2.7/32 is denied"),
+        ([], ["192.0.2.7"], "::ffff:192.0.2.7", False, "192.0.2.7/32 is denied"),
+        ([], ["192.0.2.7"], "192.0.2.8", True, "nothing denies it"),
+        ([], [], "192.0.2.8", True, "nothing denies it"),
+        (["192.0.2.0/24"], [], "192.0.2.8", True, "192.0.2.0/24 is allowed"),
+        (["192.0.2.0/24"], [], "198.51.100.1", False, "nothing allows it"),
+        (["192.0.2.0/24"], [], "2001:db8::1", False, "nothing allows it"),
+        (["192.0.2.0/24"], ["192.0.2.8"], "192.0.2.8", False, "192.0.2.8/32 is denied"),
+        (["192.0.2.8"], ["192.0.2.0/24"], "192.0.2.8", False, "192.0.2.0/24 is denied"),
+        ([], ["192.0.2.7"], "unix", False, "it is no IP address"),
+        (["0.0.0.0/0", "::/0"], [], "unix", False, "it is no IP address"),
+    ],
+)
+def test_deny_wins_and_an_allow_list_denies_everybody_else(
+    allow: list[str], deny: list[str], ip: str, allowed: bool, because: str
+) -> None:
+    assert AddressFilter(allow, deny).judge(ip) == (allowed, because)
+
+
+def test_a_filter_says_how_large_it_is() -> None:
+    assert repr(AddressFilter(["10.0.0.0/8"], ["10.0.0.1", "10.0.0.2"])) == "<AddressFilter allow=1 deny=2>"
+
+
+def test_a_client_counts_by_its_ipv4_address_or_its_ipv6_network() -> None:
+    assert counted_as("192.0.2.7") == counted_as("::ffff:192.0.2.7") != counted_as("192.0.2.8")
+    assert counted_as("2001:db8:0:1::1") == counted_as("2001:db8:0:1:ffff::%eth0") != counted_as("2001:db8:0:2::1")

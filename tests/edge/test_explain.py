@@ -1,7 +1,7 @@
 """What would happen to a request, and why (edge.explain)."""
 
 from contracts.clerk import Expectation
-from contracts.snapshot import AccessConfig
+from contracts.snapshot import AccessConfig, AddressRules, CorsConfig
 from edge.errors import GatewayError
 from edge.explain import Described, Identities, _Announced, _Stage, explain
 from edge.phases.ratelimit import quota
@@ -52,8 +52,53 @@ def test_a_request_that_would_be_served_is_followed_to_the_origin():
 def test_a_refusal_says_why_in_the_words_of_the_log():
     told = explain(SNAPSHOT, Described("GET", "/k/1", (("X-API-Key", "unknown_key_1"),)), IDENTITIES)
     assert (told.status, told.problem) == (401, "credentials-invalid")
-    assert steps(told)[-2:] == [("authenticate", "refused"), ("answer", "credentials-invalid")]
+    assert steps(told)[-3:] == [
+        ("authenticate", "refused"), ("attempts", "would be counted"), ("answer", "credentials-invalid"),
+    ]  # fmt: skip
     assert told.steps[-1].facts["because"] == "unknown key"
+
+
+def test_which_rule_of_addresses_it_was_is_said():
+    rules = AddressRules(allow=("192.0.2.0/24",), deny=("192.0.2.7/32",))
+    access = AccessConfig(addresses=AddressRules(deny=("192.0.2.8/32",)))
+    snapshot = a_snapshot(a_route("/x", "apikey_required", access=access), addresses=rules)
+    denied = explain(snapshot, Described("GET", "/x", client_ip="192.0.2.7"))
+    assert steps(denied) == [("identify", "found"), ("address", "denied"), ("answer", "address-denied")]
+    assert denied.steps[1].facts["because"] == "192.0.2.7/32 is denied"
+    by_route = explain(snapshot, Described("GET", "/x", client_ip="192.0.2.8"))
+    assert steps(by_route) == [
+        ("identify", "found"), ("address", "allowed"), ("match", "chosen"), ("address", "denied"),
+        ("answer", "address-denied"),
+    ]  # fmt: skip
+    assert by_route.steps[3].facts == {
+        "rules_of": "route", "client_ip": "192.0.2.8", "because": "192.0.2.8/32 is denied",
+    }  # fmt: skip
+    let_in = explain(snapshot, Described("GET", "/x", client_ip="192.0.2.9"))
+    assert steps(let_in)[3:] == [
+        ("address", "allowed"), ("authenticate", "refused"), ("answer", "credentials-missing"),
+    ]  # fmt: skip
+    suspended = a_snapshot(a_route("/x"), status="suspended", addresses=rules)
+    assert steps(explain(suspended, Described("GET", "/x"))) == [
+        ("identify", "suspended"), ("answer", "tenant-suspended"),
+    ]  # fmt: skip
+
+
+def test_what_a_page_of_another_origin_is_told_is_said():
+    access = AccessConfig(cors=CorsConfig(origins=("https://app.example",)))
+    snapshot = a_snapshot(a_route("/x", "apikey_required", methods=("PUT",), access=access), a_route("/x"))
+    asked = ("Access-Control-Request-Method", "PUT")
+    told = explain(snapshot, Described("OPTIONS", "/x", (("Origin", "https://app.example"), asked)))
+    assert (told.status, steps(told)) == (
+        204,
+        [
+            ("identify", "found"), ("match", "chosen"), ("match", "outranked"), ("cors", "allowed"),
+            ("authenticate", "not asked"), ("options", "answered here"),
+        ],
+    )  # fmt: skip
+    assert told.steps[3].facts == {"origin": ("https://app.example",), "preflight_for": "PUT"}
+    for fields, decision in (((), "no origin"), ((("Origin", "https://evil.example"),), "not allowed")):
+        told = explain(snapshot, Described("PUT", "/x", fields))
+        assert [step.decision for step in told.steps if step.phase == "cors"] == [decision]
 
 
 def test_a_secret_is_never_repeated():

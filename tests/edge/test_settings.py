@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from contracts.addresses import parse_networks
+from edge.phases.auth.attempts import FAILURES_MAX
 from edge.settings import Limits, ProxySettings, RedisAddress, SettingsError, TlsSettings, load, parse_redis_url
 
 PEPPERS = "2:" + "ab" * 32 + ",1:" + "cd" * 32
@@ -149,6 +150,7 @@ def test_whom_clerks_access_and_machine_tokens_must_be_meant_for_is_nobody_unles
         ("EDGE_TRUSTED_FORWARDED", "x-real-ip"),
         ("EDGE_CONNECTIONS_MAX", "0"),
         ("EDGE_CONNECTIONS_PER_CLIENT_MAX", "many"),
+        ("EDGE_AUTH_FAILURES_MAX", "-1"),
         ("EDGE_REQUEST_LINE_BYTES_MAX", "65537"),
         ("EDGE_HEAD_BYTES_MAX", "12"),
         ("EDGE_HEAD_FIELDS_MAX", "7"),
@@ -272,6 +274,11 @@ def test_every_limit_can_be_set_and_is_as_documented_when_it_is_not():
         connections_per_client_max=50, upstream_idle_per_target_max=0, upstream_per_target_max=100,
         upstream_idle_timeout_s=40.0, tunnel_idle_timeout_s=60.0, drain_timeout_s=5.0,
     )  # fmt: skip
+
+
+def test_failed_attempts_are_limited_unless_that_is_switched_off():
+    assert load(ENVIRON).auth_failures_max == FAILURES_MAX == 20
+    assert load(ENVIRON | {"EDGE_AUTH_FAILURES_MAX": "0"}).auth_failures_max == 0
 
 
 def test_a_wrong_environment_is_one_mistake():

@@ -4,7 +4,8 @@ In:    the request, its tenant and route.
 Out:   exchange.principal, exchange.consumed; GatewayError.
 Laws:  1. A route's mode says which kinds it takes (route.accepts); another kind is refused unread. 2. Verifiers are
        never tried one after another. 3. On a public route credentials are the origin's business: they are neither read
-       nor removed.
+       nor removed. 4. A credential that is not believed is counted against the client, and who fails too often is
+       refused unread (attempts).
 Not here: what each verifier demands (its module), scopes (authorise).
 """
 
@@ -12,8 +13,10 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
+from edge.errors import GatewayError
 from edge.exchange import Exchange, Principal
 from edge.http.parser import Memo
+from edge.phases.auth.attempts import Attempts
 from edge.phases.auth.clerk_tokens import AccessTokenVerifier, MachineTokenVerifier
 from edge.phases.auth.credential import Credential, classify
 from edge.phases.auth.keys import KeyVerifier
@@ -49,9 +52,10 @@ class Verifier(Protocol):
 class Authenticator:
     """The phase: one verifier for each kind of credential."""
 
-    __slots__ = ("_clerk_issuer", "_seen", "verifiers")
+    __slots__ = ("_attempts", "_clerk_issuer", "_seen", "verifiers")
 
-    def __init__(self, keys: KeyStore, sessions: SessionKeys, issuers: IssuerKeys) -> None:
+    def __init__(self, keys: KeyStore, sessions: SessionKeys, issuers: IssuerKeys, attempts: Attempts) -> None:
+        self._attempts = attempts
         self._clerk_issuer = sessions.expectation.issuer
         self._seen = Memo(SEEN_MAX, SEEN_BYTES_MAX)
         self.verifiers: dict[CredentialKind, Verifier] = {
@@ -70,6 +74,19 @@ class Authenticator:
             credential = section.derived["credential"] = classify(section, self._clerk_issuer, self._seen)
         if credential is None:
             raise missing(tenant, route)
+        if self._attempts.blocked:
+            self._attempts.check(exchange, tenant)
+        try:
+            principal = self._believed(credential, exchange, tenant, route)
+        except GatewayError as error:
+            if error.problem.slug == "credentials-invalid":
+                self._attempts.failed(exchange, tenant)
+            raise
+        exchange.consumed = credential.fields
+        exchange.principal = principal
+        return principal
+
+    def _believed(self, credential: Credential, exchange: Exchange, tenant: Tenant, route: Route) -> Principal:
         if not credential.plausible:
             raise invalid(tenant, route, credential.flaw)
         kind = credential.kind
@@ -78,7 +95,4 @@ class Authenticator:
         verifier = self.verifiers.get(kind)
         if verifier is None:
             raise invalid(tenant, route, f"nobody here verifies {_WORDS[kind]}")
-        principal = verifier.verify(credential, exchange, tenant, route)
-        exchange.consumed = credential.fields
-        exchange.principal = principal
-        return principal
+        return verifier.verify(credential, exchange, tenant, route)
