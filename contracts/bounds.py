@@ -53,6 +53,8 @@ CORS_MAX_AGE_S_DEFAULT: Final = 600
 CORS_MAX_AGE_S_MAX: Final = 86_400
 NETWORKS_MAX: Final = 256
 """In one list of networks, of a route, a tenant, a key or a service."""
+ACCESS_BYTES_PER_TENANT_MAX: Final = 8 * 1024 * 1024
+"""Of all routes' access fields together: they travel in every version of the configuration."""
 BODY_BYTES_MAX_DEFAULT: Final = 10 * 1024 * 1024
 BODY_BYTES_MAX: Final = 1024 * 1024 * 1024 * 1024
 
@@ -61,7 +63,7 @@ ISSUERS_PER_TENANT_MAX: Final = 32
 ISSUER_CHARS_MAX: Final = 1_024
 AUDIENCES_MAX: Final = 16
 AUDIENCE_CHARS_MAX: Final = 512
-PUBLIC_KEYS_MAX: Final = 16
+PUBLIC_KEYS_MAX: Final = 8
 CLIENT_SECRET_CHARS_MAX: Final = 1_024
 
 # Rate limits.

@@ -10,8 +10,8 @@ from webapp.api import api_keys, cache, config, issuers, origins, problems, prop
 from webapp.api.blueprint import PREFIX
 
 DESCRIPTION: Final = (
-    "Tenants, origins, routes and API keys of an API gateway. Send a Clerk session token as a bearer token; the tenant"
-    " is that of its active organisation. Errors are application/problem+json (RFC 9457). Every write answers the"
+    "Tenants, origins, routes, issuers and API keys of an API gateway. Send a Clerk session token as a bearer token; the"
+    " tenant is that of its active organisation. Errors are application/problem+json (RFC 9457). Every write answers the"
     " configuration's version in X-Vantage-Config-Version; with Prefer: wait=N (RFC 7240) it waits up to N seconds"
     " until every live edge has it in force."
 )

@@ -1,7 +1,7 @@
 """Who may call, as it is given and shown: kinds of credential, roles, browsers' origins, networks.
 
 In:    plain values.
-Out:   the types of a route's access fields, AddressRules (a tenant has them too), check_access.
+Out:   the types of a route's access fields, AddressRules (a tenant has them too), their views, check_access.
 Laws:  1. A field goes only with an auth_mode that reads it, so that nothing that is written is silently without effect.
        2. Credentials and an origin that anybody can have (`*`, `null`) never go together. 3. Networks and origins are
        kept in their one canonical spelling.
@@ -19,7 +19,7 @@ from pydantic import AfterValidator, Field, StringConstraints, model_validator
 from contracts import bounds
 from contracts.networks import NetworkError, canonical_network
 from contracts.web_origins import ORIGIN_CHARS_MAX, OriginError, check_rule
-from webapp.schemas.base import Input, field_name, no_duplicates, wrong
+from webapp.schemas.base import Input, View, field_name, no_duplicates, wrong
 
 AuthMode = Literal["public", "jwt_required", "apikey_required", "oauth_required", "service_required", "any"]
 Accepted = Literal["jwt", "apikey", "oauth", "service"]
@@ -109,7 +109,23 @@ class Cors(Input):
         return self
 
 
-class Route(Protocol):
+class AddressRulesView(View):
+    allow: tuple[str, ...]
+    deny: tuple[str, ...]
+
+
+class CorsView(View):
+    """What was checked when it was written is not checked again for each reader."""
+
+    allow_origins: tuple[str, ...]
+    allow_methods: tuple[str, ...]
+    allow_headers: tuple[str, ...]
+    expose_headers: tuple[str, ...]
+    allow_credentials: bool
+    max_age_seconds: int
+
+
+class AccessFields(Protocol):
     """What check_access looks at."""
 
     @property
@@ -139,7 +155,7 @@ def accepted(auth_mode: str, accept: Sequence[str]) -> frozenset[str]:
     return frozenset({_KIND_OF_MODE[auth_mode]}) if auth_mode in _KIND_OF_MODE else frozenset()
 
 
-def check_access(route: Route) -> None:
+def check_access(route: AccessFields) -> None:
     """Raises the error of a rule about several fields."""
     if (route.auth_mode == "any") != bool(route.accept):
         raise wrong("accept", "goes with auth_mode any, and names at least one kind of credential there")

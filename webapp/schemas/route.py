@@ -19,8 +19,10 @@ from webapp.schemas.access import (
     Accept,
     Accepted,
     AddressRules,
+    AddressRulesView,
     AuthMode,
     Cors,
+    CorsView,
     Issuers,
     Method,
     Permissions,
@@ -220,8 +222,8 @@ class RouteView(View):
     issuers: tuple[UUID, ...] = ()
     required_roles: tuple[str, ...] = ()
     required_permissions: tuple[str, ...] = ()
-    cors: Cors | None = None
-    addresses: AddressRules | None = None
+    cors: CorsView | None = None
+    addresses: AddressRulesView | None = None
     identity_token: bool = False
     rate_limit: RateLimit | None
     cache_policy: CachePolicy | None

@@ -14,7 +14,7 @@ from uuid import UUID
 from pydantic import AfterValidator, Field, StringConstraints
 
 from contracts import bounds
-from webapp.schemas.access import AddressRules
+from webapp.schemas.access import AddressRules, AddressRulesView
 from webapp.schemas.base import Input, Name, Patch, View, absent
 from webapp.schemas.paging import PageQuery
 
@@ -67,7 +67,7 @@ class TenantView(View):
     clerk_org_id: str
     status: Status
     in_flight_max: int
-    addresses: AddressRules | None
+    addresses: AddressRulesView | None
     config_version: int
     row_version: int
     created_at: datetime

@@ -15,14 +15,14 @@ from typing import Any, Final
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import select
+from sqlalchemy import Text, cast, func, select
 from sqlalchemy.orm import Session
 
-from contracts import snapshot
-from webapp.models import Issuer
+from contracts import bounds, snapshot
+from webapp.models import Issuer, Route
 from webapp.schemas.access import AddressRules, accepted
 from webapp.schemas.route import RouteNew
-from webapp.services.errors import Invalid, NotFound
+from webapp.services.errors import Conflict, Invalid, NotFound
 
 Stored = dict[str, Any]
 _LISTS: Final = ("accept", "required_roles", "required_permissions")
@@ -92,3 +92,15 @@ def check_issuers(session: Session, tenant_id: UUID, new: RouteNew) -> None:
             raise NotFound(f"issuers.{index}")
         if ("jwt" if kind == "jwt" else "oauth") not in takes:
             raise Invalid.field(f"issuers.{index}", f"is of kind {kind}, whose tokens this route does not take")
+
+
+def check_size(session: Session, row: Route) -> None:
+    """Raises Conflict when what all routes ask of callers is too much to travel in every version."""
+    if row.access is None:
+        return
+    total = select(func.coalesce(func.sum(func.octet_length(cast(Route.access, Text))), 0))
+    if (session.scalar(total.where(Route.tenant_id == row.tenant_id)) or 0) > bounds.ACCESS_BYTES_PER_TENANT_MAX:
+        limit = bounds.ACCESS_BYTES_PER_TENANT_MAX // 1024
+        raise Conflict(
+            f"What a tenant's routes ask of callers (addresses, cors, roles) is at most {limit} KiB together."
+        )

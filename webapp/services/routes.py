@@ -57,6 +57,7 @@ def create(actor: Actor, new: RouteNew) -> Written[RouteView]:
         _fill(row, new)
         change.session.add(row)
         change.session.flush()
+        route_access.check_size(change.session, row)
         view = _view(row)
         change.config_changed(f"Route {view.path_pattern} created")
         change.record("route.created", view.id, None, view)
@@ -77,6 +78,7 @@ def update(actor: Actor, route_id: UUID, patch: RoutePatch, if_match: int | None
         _fill(row, merged)
         row.row_version += 1
         change.session.flush()
+        route_access.check_size(change.session, row)
         view = _view(row)
         change.config_changed(f"Route {view.path_pattern} changed")
         change.record("route.changed", route_id, before, view)

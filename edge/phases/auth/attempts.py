@@ -6,8 +6,8 @@ Laws:  1. Only a credential that was not believed counts: none at all, one witho
        checked do not. 2. A blocked client is refused before its credential is looked at, a good one too: whoever
        guesses must not learn which guess was right. So everybody behind one address waits together. 3. A client is
        an IPv4 address or an IPv6 /64, per tenant. 4. While nobody is blocked a request costs one test for emptiness;
-       the counters are asked on failures alone. 5. Other workers learn of a block by the next failure they see: at
-       most one more attempt each.
+       the counters are asked on failures alone. 5. What is under way when a client is blocked is still answered, and
+       other workers learn of it by the next failure they see.
 Redis away: failures are counted locally, to the limit / live edge workers (ports.Counters).
 Not here: what a failure is (the verifiers).
 """

@@ -180,6 +180,18 @@ def test_a_route_names_only_issuers_whose_tokens_it_takes(alice: Person, origin:
     alice.make("/routes", a_route(origin, auth_mode="any", accept=["jwt", "oauth"], issuers=[jwt, oauth]))
 
 
+def test_what_all_routes_ask_is_bounded_together(alice: Person, origin: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounds, "ACCESS_BYTES_PER_TENANT_MAX", 3_000)
+    rules = {"deny": MANY[:100]}
+    path = f"/routes/{alice.make('/routes', a_route(origin, addresses=rules))['id']}"
+    refused = alice.post("/routes", a_route(origin, addresses=rules))
+    assert refused.status_code == 409
+    assert "KiB together" in refused.get_json()["detail"]
+    alice.make("/routes", a_route(origin))
+    assert alice.patch(path, {"addresses": {"deny": MANY[:250]}}).status_code == 409
+    assert len(alice.get(path).get_json()["addresses"]["deny"]) == 100
+
+
 def test_a_tenant_has_addresses_of_its_own(alice: Person, demo: Actor, store: redis.Redis) -> None:
     path = f"/tenants/{demo.tenant_id}"
     assert alice.get(path).get_json()["addresses"] is None
