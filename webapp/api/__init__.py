@@ -10,10 +10,10 @@ from webapp.api import api_keys, cache, config, issuers, origins, problems, prop
 from webapp.api.blueprint import PREFIX
 
 DESCRIPTION: Final = (
-    "Tenants, origins, routes, issuers and API keys of an API gateway. Send a Clerk session token as a bearer token; the"
-    " tenant is that of its active organisation. Errors are application/problem+json (RFC 9457). Every write answers the"
-    " configuration's version in X-Vantage-Config-Version; with Prefer: wait=N (RFC 7240) it waits up to N seconds"
-    " until every live edge has it in force."
+    "Tenants, origins, routes, issuers and API keys of an API gateway. Send a Clerk session token as a bearer token;"
+    " the tenant is that of its active organisation. Errors are application/problem+json (RFC 9457). Every write"
+    " answers the configuration's version in X-Vantage-Config-Version; with Prefer: wait=N (RFC 7240) it waits up to N"
+    " seconds until every live edge has it in force."
 )
 SECURITY_SCHEMES: Final[dict[str, Any]] = {
     "clerk": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": "A Clerk session token."}
