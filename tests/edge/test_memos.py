@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contracts.addresses import parse_networks
+from contracts.snapshot import AccessConfig, AddressRules, CorsConfig
 from edge.errors import GatewayError
 from edge.exchange import Exchange
 from edge.http import forwarded
@@ -35,14 +36,19 @@ TOKENS = (a_token().encode(), a_token(sub="user_bob", sid="sess_bob", org_permis
 BY_LANGUAGE = a_cache(key_pattern="path+query+headers", key_headers=("accept-language",))
 BY_IP = (a_bucket(burst=3, scope=("ip",)),)
 BY_USER = (a_bucket(burst=4, scope=("user", "key")),)
+PAGES = CorsConfig(origins=("https://app.example", "https://*.dev.example"), credentials=True)
+ANY_PAGE = AccessConfig(cors=CorsConfig(origins=("*",), headers=("*",)), addresses=AddressRules(deny=("192.0.2.8/32",)))
 VERSIONS = (
     (
-        a_route("/a", cache=a_cache()), a_route("/k/*", "apikey_required", policies=BY_USER), a_route("/p/*"),
+        a_route("/a", cache=a_cache(), access=ANY_PAGE), a_route("/k/*", "apikey_required", policies=BY_USER),
+        a_route("/p/*", access=AccessConfig(cors=PAGES)),
         a_route("/me", "jwt_required", cache=a_cache()), a_route("/*", policies=BY_IP),
     ),
     (
-        a_route("/a", cache=BY_LANGUAGE), a_route("/k/*", "apikey_required", cache=a_cache(), policies=BY_IP),
-        a_route("/p/*", preserve_host=True, policies=BY_USER), a_route("/me", "jwt_required", any_user=True),
+        a_route("/a", cache=BY_LANGUAGE, access=AccessConfig(cors=PAGES)),
+        a_route("/k/*", "apikey_required", cache=a_cache(), policies=BY_IP),
+        a_route("/p/*", preserve_host=True, policies=BY_USER, access=ANY_PAGE),
+        a_route("/me", "jwt_required", any_user=True),
     ),
     (
         a_route("/a", "apikey_required", cache=a_cache(shared=True)), a_route("/p/*", strip_prefix="/p"),
@@ -74,6 +80,7 @@ MORE = (
     b"Accept-Encoding: gzip\r\n", b"Accept-Language: de\r\n", b"Connection: accept-language, x-hop\r\n",
     b'User-Agent: \xff"\r\n', b"TE: trailers\r\n", b"Max-Forwards: 0\r\n", b"Cookie: c=1\r\n",
     b"Connection: Upgrade\r\nUpgrade: websocket\r\n", b"Cache-Control: no-cache\r\n", b'If-None-Match: "1"\r\n',
+    b"Origin: https://app.example\r\n", b"Origin: https://a.dev.example\r\nAccess-Control-Request-Method: GET\r\n",
     b"X_API_Key: key-of-alice\r\n", b"X-Vantage-Principal: me\r\n", b"Via: 1.1 vantageedge\r\n",
 )  # fmt: skip
 SCENES = (

@@ -205,8 +205,10 @@ def destroy(route_id: UUID) -> AnyResponse:
 def summary() -> Response:
     """Say what the half-typed route would do; writes nothing, so that any role may ask."""
     form = Form(request.form)
+    edited = request.args.get("route_id", type=UUID)
+    route = routes.get(visit().actor, edited) if edited is not None else None
     names = {str(origin.id): origin.name for origin in all_origins()}
-    steps = route_words.steps(route_form.payload(form), names.get(form.value("origin_id")))
+    steps = route_words.steps(route_form.payload(form, route), names.get(form.value("origin_id")))
     return Response(render_template("console/routes/_summary.html", steps=steps))
 
 

@@ -78,6 +78,9 @@ def test_the_editor_keeps_what_it_does_not_show(browser: Client, alice: Person) 
         "on_store_failure": "share",
         "name": "shown",
     }
+    typed = browser.post(f"/t/demo/routes/summary?route_id={made['id']}", data=fields, headers=HTMX).text
+    assert "Users need the role org:admin" in typed
+    assert "several kinds" in browser.post("/t/demo/routes/summary", data=fields, headers=HTMX).text
     answer = browser.post(f"/t/demo/routes/{made['id']}/edit", data=fields, headers=HTMX)
     assert answer.status_code in (200, 204, 302, 303), answer.text
     after = alice.get(f"/routes/{made['id']}").get_json()
