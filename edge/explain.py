@@ -26,7 +26,7 @@ from edge.http.cors import CorsPlan
 from edge.http.messages import FieldSection, Reply, RequestHead, ResponseHead
 from edge.issuers import Issuer
 from edge.phases import address, cache, ratelimit
-from edge.phases.auth.attempts import FAILURES_MAX, POLICY_ID
+from edge.phases.auth.attempts import FAILURES_MAX, policy_of
 from edge.phases.auth.credential import Credential
 from edge.pipeline import Pipeline
 from edge.ports import CacheKey, Check, Ports, StoredResponse, UpstreamRequest, UpstreamResponse, Verdict
@@ -133,6 +133,7 @@ class _Stage:
         self._at = request.at
         self._identities = identities
         self.expectation = identities.expectation
+        self._failures = policy_of(tenant.id, FAILURES_MAX)
         self.steps: list[Step] = []
 
     def pipeline(self) -> Pipeline:
@@ -174,7 +175,9 @@ class _Stage:
                 "policy": policy.name, "algorithm": policy.algorithm, "scope": policy.scope, "mode": policy.mode,
                 "quota": ratelimit.quota(policy), "window_s": ratelimit.window_s(policy),
             }  # fmt: skip
-            phase, decision = ("attempts", "would be counted") if policy.id == POLICY_ID else ("admit", "counted")
+            phase, decision = (
+                ("attempts", "would be counted") if policy.id == self._failures.id else ("admit", "counted")
+            )
             self.steps.append(Step(phase, decision, facts))
         return verdicts
 

@@ -135,6 +135,22 @@ def test_failures_are_counted_over_all_workers_and_one_client_waits_alone(edge):
     assert edge.metric('vantageedge_errors_total{code="auth-attempts-exceeded"') >= 9
 
 
+def test_tenants_are_counted_apart_by_every_worker_alike(edge, publisher, origin):
+    """Whichever tenant a worker met first: both workers must count a tenant's failures in one place."""
+    others = {f"0197a000-0000-7000-8000-00000000de0{number}": f"other-{number}" for number in (1, 2, 3)}
+    for tenant_id, subdomain in others.items():
+        other = snapshot_of(1, ROUTES, origin.url, tenant_id, subdomain)
+        publisher.await_live(publisher.config(other, (f"{subdomain}.localhost",)), workers=2)
+    statuses: dict[str, list[int]] = {subdomain: [] for subdomain in others.values()}
+    for _ in range(BURST + 4):
+        for subdomain, told in statuses.items():
+            host = f"{subdomain}.localhost"
+            told.append(ask(edge, "/keyed/x", "192.0.2.50", Host=host, X_API_Key="a_wrong_key_123").status)
+    for told in statuses.values():
+        assert told[:BURST] == [401] * BURST
+        assert told.count(401) <= BURST + 1
+
+
 def test_with_redis_away_failures_are_counted_by_each_worker(edge, store):
     """Last, because the store does not come back. Known keys go on; each worker counts to its share."""
     assert {ask(edge, "/keyed/x", "192.0.2.40", X_API_Key=KEY).status for _ in range(8)} == {200}

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from functools import lru_cache
 from typing import Final
 
 from contracts.networks import counted_as
@@ -23,32 +24,35 @@ from contracts.snapshot import PolicyConfig
 from edge.errors import GatewayError, Source
 from edge.exchange import Exchange
 from edge.ports import Check, Counters
-from edge.snapshot import Tenant, joined
+from edge.snapshot import Tenant
 
 FAILURES_MAX: Final = 20
 WINDOW_S: Final = 60
 BLOCKED_MAX: Final = 10_000
 """Clients a worker remembers as blocked; beyond it the one that waited longest is let go."""
-POLICY_ID: Final = hashlib.sha256(b"failed authentication").hexdigest()[:32]
 _SWEEP_S: Final = 10.0
+
+
+@lru_cache(maxsize=1_024)
+def policy_of(tenant_id: str, failures_max: int) -> PolicyConfig:
+    """Give the policy by which a tenant's failures are counted. Its id is of the tenant: counters go by it."""
+    return PolicyConfig(
+        id=hashlib.sha256(b"failed authentication at " + tenant_id.encode("ascii")).hexdigest()[:32],
+        name="failed-authentication", algorithm="sliding_window", limit=failures_max, window_s=WINDOW_S, scope=("ip",),
+    )  # fmt: skip
 
 
 class Attempts:
     """`blocked`: (tenant id, network) -> the monotonic time until which it waits. Times in seconds."""
 
-    __slots__ = ("_counters", "_policy", "_sweep_mono", "blocked")
+    __slots__ = ("_counters", "_failures_max", "_sweep_mono", "blocked")
 
     def __init__(self, counters: Counters, failures_max: int) -> None:
         self.blocked: dict[tuple[str, bytes], float] = {}
         self._counters = counters
+        self._failures_max = failures_max
+        """0: failures are not counted."""
         self._sweep_mono = 0.0
-        self._policy: PolicyConfig | None = None
-        """None: failures are not counted."""
-        if failures_max:
-            self._policy = PolicyConfig(
-                id=POLICY_ID, name="failed-authentication", algorithm="sliding_window", limit=failures_max,
-                window_s=WINDOW_S, scope=("ip",),
-            )  # fmt: skip
 
     def check(self, exchange: Exchange, tenant: Tenant) -> None:
         """Refuse a client that waits. Raises GatewayError. To be called only while somebody does."""
@@ -67,12 +71,11 @@ class Attempts:
 
     def failed(self, exchange: Exchange, tenant: Tenant) -> None:
         """Count a failure; the one that reaches the limit blocks. May block on Redis."""
-        if self._policy is None:
+        if not self._failures_max:
             return
         network = counted_as(exchange.client_ip)
-        # The adapter tells sets of counters apart by policy and identifier, and this policy is everybody's.
-        check = Check(tenant.id, self._policy, joined(tenant.id.encode("ascii"), network))
-        (verdict,) = self._counters.admit((check,))
+        policy = policy_of(tenant.id, self._failures_max)
+        (verdict,) = self._counters.admit((Check(tenant.id, policy, network),))
         if verdict.allowed and verdict.remaining:
             return
         if len(self.blocked) >= BLOCKED_MAX:

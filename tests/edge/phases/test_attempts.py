@@ -85,7 +85,7 @@ def test_another_client_and_another_tenant_do_not_notice(stage):
     assert stage.get("/", GOOD).status == 429
     assert stage.get("/", GOOD, client_ip="192.0.2.8").status == 200
     assert stage.get("/", BAD, host="other.example.com").status == 401
-    assert len({check.identifier for (check,) in stage.counters.asked}) == 2, "they share the policy"
+    assert len({check.policy.id for (check,) in stage.counters.asked}) == 2, "counters are told apart by it"
 
 
 def test_an_ipv6_client_is_its_network_and_a_mapped_address_is_ipv4(stage):
