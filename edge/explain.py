@@ -24,12 +24,23 @@ from edge.errors import GatewayError
 from edge.exchange import Exchange
 from edge.http.cors import CorsPlan
 from edge.http.messages import FieldSection, Reply, RequestHead, ResponseHead
+from edge.introspection import Introspector
 from edge.issuers import Issuer
 from edge.phases import address, cache, ratelimit
 from edge.phases.auth.attempts import FAILURES_MAX, policy_of
 from edge.phases.auth.credential import Credential
 from edge.pipeline import Pipeline
-from edge.ports import CacheKey, Check, Ports, StoredResponse, UpstreamRequest, UpstreamResponse, Verdict
+from edge.ports import (
+    CacheKey,
+    Check,
+    ClerkToken,
+    Ports,
+    StoredResponse,
+    TokenStatus,
+    UpstreamRequest,
+    UpstreamResponse,
+    Verdict,
+)
 from edge.snapshot import Route, Tenant, compile_snapshot
 
 _REQUEST_ID: Final = b"00000000-0000-7000-8000-000000000000"
@@ -69,13 +80,14 @@ class Explanation:
 
 @dataclass(frozen=True, slots=True)
 class Identities:
-    """Who may be presented: records by the exact key presented, how Clerk's tokens are verified, and the key sets of
-    the tenant's issuers by the issuer's id, where it pins none."""
+    """Who may be presented: records by the exact key presented, how Clerk's tokens are verified, the key sets of the
+    tenant's issuers by the issuer's id, where it pins none, and what an authority would say by the opaque token."""
 
     keys: Mapping[bytes, KeyRecord] = field(default_factory=dict)
     session_keys: Mapping[str, RSAPublicKey] = field(default_factory=dict)
     expectation: Expectation = field(default_factory=lambda: Expectation("", ()))
     issuer_keys: Mapping[str, KeySet] = field(default_factory=dict)
+    tokens: Mapping[bytes, TokenStatus] = field(default_factory=dict)
 
 
 def explain(snapshot: Snapshot, request: Described, identities: Identities | None = None) -> Explanation:
@@ -138,7 +150,7 @@ class _Stage:
 
     def pipeline(self) -> Pipeline:
         ports = Ports(self, self, _Config(self._tenant), _Keys(self._identities), self, self, _Cache(self), self, self,
-                      self, _IssuerKeys(self._identities))  # fmt: skip
+                      self, _IssuerKeys(self._identities), self)  # fmt: skip
         return Pipeline(ports, FAILURES_MAX)
 
     # Clock and Identifiers
@@ -162,6 +174,15 @@ class _Stage:
 
     def denied(self, session_id: str) -> bool:
         return False
+
+    # TokenCheck
+
+    def check(
+        self, tenant_id: str, authority: Introspector | ClerkToken, token: bytes, digest: bytes
+    ) -> TokenStatus:  # fmt: skip
+        asked = authority if isinstance(authority, str) else authority.issuer
+        self.steps.append(Step("introspect", "would be asked", {"authority": asked}))
+        return self._identities.tokens.get(token) or TokenStatus(refusal="nobody was asked: this is only a description")
 
     # Counters: what a caller who comes for the first time is told
 

@@ -34,7 +34,7 @@ class Pipeline:
         self._ports = ports
         self._mono = ports.clock.mono
         self.attempts = attempts.Attempts(ports.counters, auth_failures_max)
-        self._authenticator = Authenticator(ports.keys, ports.sessions, ports.issuers, self.attempts)
+        self._authenticator = Authenticator(ports, self.attempts)
         self._balancer = balance.Balancer(ports.health)
         self._bulkhead = tenant.Bulkhead()
         self._paths = route.Paths()

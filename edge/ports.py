@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
@@ -23,6 +23,7 @@ from edge.http.messages import Body, ResponseHead
 if TYPE_CHECKING:
     from edge.errors import GatewayError
     from edge.exchange import Exchange
+    from edge.introspection import Introspector
     from edge.issuers import Issuer
     from edge.snapshot import OriginTls, Tenant
 
@@ -99,6 +100,37 @@ class IssuerKeys(Protocol):
         """Give the set after trying to renew it: at most once in 10 s, one fetch at a time. Blocks on the fetch.
 
         Raises GatewayError(identity-unavailable).
+        """
+
+
+ClerkToken = Literal["clerk_access", "clerk_machine"]
+"""What Clerk's own API is asked about: an OAuth access token (`oat_`), a machine's token (`mt_`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenStatus:
+    """What an authority says of an opaque token. Times: wall seconds; None: it names none.
+
+    `refusal`: why the token must not be believed, for the log; where there is one, nothing else counts.
+    """
+
+    subject: str = ""
+    scopes: tuple[str, ...] = ()
+    client_id: str | None = None
+    org_id: str | None = None
+    not_before: float | None = None
+    expires_at: float | None = None
+    refusal: str = ""
+
+
+class TokenCheck(Protocol):
+    """Redis away does not matter. The authority away: what it said lives to the end of its 30 s, all else is 503."""
+
+    def check(self, tenant_id: str, authority: Introspector | ClerkToken, token: bytes, digest: bytes) -> TokenStatus:
+        """Give what the authority says, or said a moment ago: 30 s when it is active, 5 s when it is not.
+
+        `digest`: sha256 of the token. Blocks on the authority, up to 3 s. Raises GatewayError(identity-unavailable)
+        when there is no answer, (tenant-overloaded) when too many tokens of the tenant are being asked about.
         """
 
 
@@ -247,3 +279,4 @@ class Ports:
     upstream: Upstream
     recorder: Recorder
     issuers: IssuerKeys
+    tokens: TokenCheck

@@ -91,8 +91,10 @@ class Edge:
     def __init__(self, inherited: Inheritance) -> None:
         # Longer than 50 lines because it is the one list of what a worker is made of, and its imports must wait for
         # the patched standard library.
+        from contracts.addresses import parse_networks
         from edge.http.forwarded import TrustedHops
         from edge.net.address import Resolver
+        from edge.net.introspection import TokenAuthorities
         from edge.net.issuer_keys import IssuerKeySets
         from edge.net.jwks import SessionKeySet
         from edge.net.listener import Listener
@@ -132,6 +134,10 @@ class Edge:
         )
         self.issuers = IssuerKeySets(upstream)
         self.tenants.on_drop.append(self.issuers.drop)
+        # To where the operator says, and only there: no tenant's word leads through it.
+        operators = UpstreamPool(settings.limits, parse_networks("0.0.0.0/0,::/0"), Resolver())
+        self.tokens = TokenAuthorities(upstream, operators, settings.clerk, settings.sealing_keys)
+        self.tenants.on_drop.append(self.tokens.drop)
         for neighbour in (self.health, self.cache):
             self.tenants.on_load.append(neighbour.load)
             self.tenants.on_drop.append(neighbour.drop)
@@ -148,6 +154,7 @@ class Edge:
             clock=clock, identifiers=identifiers, config=self.tenants, keys=self.keys, sessions=self.sessions,
             counters=self.counters, cache=self.cache, health=self.health,
             upstream=upstream, recorder=Recorder(self.meter, self.log), issuers=self.issuers,
+            tokens=self.tokens,
         )  # fmt: skip
         own, *nobodys = inherited.sockets["EDGE_PORT"]
         proxies = settings.proxies
@@ -275,8 +282,18 @@ class Edge:
             "config_version": {labels(tenant=tenant_id): float(version) for tenant_id, version in versions},
             "upstream_healthy": {labels(tenant=t, target=g): healthy for t, g, healthy in targets},
         }
+        self._collect_tokens(dump)
         self._collect_certificates(dump)
         return dump
+
+    def _collect_tokens(self, dump: Dump) -> None:
+        from edge.telemetry.metrics import labels
+
+        dump.counters["introspections_total"] = {
+            labels(authority=authority, outcome=outcome): count
+            for (authority, outcome), count in list(self.tokens.total.items())
+        }
+        dump.summed["introspection_breakers_open"] = {"": self.tokens.breakers_open}
 
     def _collect_certificates(self, dump: Dump) -> None:
         from edge.telemetry.metrics import labels

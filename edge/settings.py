@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from contracts.addresses import AddressError, IPNetwork, parse_networks
+from contracts.addresses import AddressError, IPNetwork, parse_networks, parse_origin_url
 from contracts.apikey import parse_peppers
 from contracts.clerk import KeySetError, frontend_api_host, parse_pem
 from contracts.sealing import DEMO_MARK, SealingKeys, parse_keys
@@ -31,7 +31,11 @@ _DOMAIN: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](
 _SECONDS: Final = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,3})?")
 _ENV_LINE: Final = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*?)\s*")
 _MACHINE_ID: Final = re.compile(r"mch_[A-Za-z0-9]{1,64}")
+_SECRET: Final = re.compile(r"[!-~]{1,512}")
 _NO_LINE: Final = re.compile(r"\s*(?:#.*)?")
+
+
+CLERK_API_URL: Final = "https://api.clerk.com"
 
 
 class SettingsError(ValueError):
@@ -82,7 +86,11 @@ class RedisAddress:
 
 @dataclass(frozen=True, slots=True)
 class ClerkSettings:
-    """Who issues session tokens and which keys sign them: a pinned PEM, else the key set behind `jwks_url`."""
+    """Who issues session tokens and which keys sign them: a pinned PEM, else the key set behind `jwks_url`.
+
+    `api_url` is asked about opaque tokens: with `secret_key`, about machines' rather with `machine_secret_key`. Without
+    a secret such tokens are refused.
+    """
 
     issuer: str
     jwks_url: str
@@ -92,6 +100,9 @@ class ClerkSettings:
     """An OAuth access token that names an audience must name one of these."""
     machine_id: str = ""
     """Our own machine in the instance; empty: no machine token is believed."""
+    api_url: str = CLERK_API_URL
+    secret_key: str = field(default="", repr=False)
+    machine_secret_key: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +234,13 @@ def _refuse_laptop_values(settings: Settings, reader: _Reader) -> None:
     key = "CLERK_PUBLISHABLE_KEY"
     if reader.raw(key).startswith("pk_test_") and not reader.refused(key):
         reader.errors.append(f"{key} is a test key (pk_test_), which production refuses")
-    for name in ("CLERK_FRONTEND_API_URL", "CLERK_ISSUER", "CLERK_JWKS_URL"):
+    for name, secret in (
+        ("CLERK_SECRET_KEY", settings.clerk.secret_key),
+        ("CLERK_MACHINE_SECRET_KEY", settings.clerk.machine_secret_key),
+    ):
+        if DEMO_MARK.decode() in secret:
+            reader.errors.append(f"{name} is the demo's, which production refuses")
+    for name in ("CLERK_FRONTEND_API_URL", "CLERK_ISSUER", "CLERK_JWKS_URL", "CLERK_API_URL"):
         if reader.raw(name).startswith("http://"):
             reader.errors.append(f"{name} must be https in production")
 
@@ -309,6 +326,9 @@ def _clerk(reader: _Reader) -> ClerkSettings:
         jwt_key=jwt_key,
         oauth_audiences=reader.read("CLERK_OAUTH_AUDIENCES", _audiences, ()),
         machine_id=reader.read("CLERK_MACHINE_ID", _machine_id, ""),
+        api_url=reader.read("CLERK_API_URL", _base_url, CLERK_API_URL),
+        secret_key=reader.read("CLERK_SECRET_KEY", _secret, ""),
+        machine_secret_key=reader.read("CLERK_MACHINE_SECRET_KEY", _secret, ""),
     )
 
 
@@ -387,6 +407,20 @@ def _http_url(text: str) -> str:
     parts = _split(text)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("must be an http:// or https:// URL")
+    return text
+
+
+def _base_url(text: str) -> str:
+    """One that paths are added to, and that we connect to by ourselves."""
+    try:
+        return str(parse_origin_url(text))
+    except AddressError as error:
+        raise ValueError(str(error)) from None
+
+
+def _secret(text: str) -> str:
+    if not _SECRET.fullmatch(text):
+        raise ValueError("must be one word of printable ASCII")
     return text
 
 

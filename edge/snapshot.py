@@ -14,6 +14,7 @@ Longer than 400 lines because one version of a tenant is read as a whole.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from operator import attrgetter
 from typing import Any, Final
 from typing import Literal as OneOf
@@ -37,6 +38,7 @@ from contracts.snapshot import (
     client_key_place,
 )
 from edge.http.cors import ORIGINS_OWN, CorsPlan
+from edge.introspection import Introspector, introspector_of, introspectors
 from edge.issuers import Issuer, compile_issuers, compile_machines
 
 CredentialKind = OneOf[
@@ -151,11 +153,15 @@ class Route:
 
     __slots__ = (
         "accepts", "addresses", "admission", "any_user", "auth_mode", "body_bytes_max", "cache", "cors",
-        "forward_credential", "id", "issuers", "meter", "methods", "order", "origin", "pattern", "policies",
-        "preserve_host", "required_permissions", "required_roles", "required_scopes", "response_drop", "strip_prefix",
+        "forward_credential", "id", "introspector", "issuers", "meter", "methods", "order", "origin", "pattern",
+        "policies", "preserve_host", "required_permissions", "required_roles", "required_scopes", "response_drop",
+        "strip_prefix",
     )  # fmt: skip
 
-    def __init__(self, config: RouteConfig, pattern: Pattern, origin: Origin, order: int, tenant_id: str) -> None:
+    def __init__(
+        self, config: RouteConfig, pattern: Pattern, origin: Origin, order: int, tenant_id: str,
+        asked: Mapping[str, Introspector],
+    ) -> None:  # fmt: skip
         self.id = config.id
         self.pattern = pattern
         self.order = order
@@ -163,6 +169,8 @@ class Route:
         self.auth_mode = config.auth_mode
         self.accepts = _accepts(config)
         """Kinds of credential it takes; none on a public route."""
+        self.introspector = introspector_of(config, asked) if "opaque_access" in self.accepts else None
+        """Who is asked about opaque access tokens, if anybody."""
         self.methods = _methods(config)
         self.required_scopes = config.required_scopes
         access = AccessConfig() if config.access is msgspec.UNSET else config.access
@@ -330,6 +338,7 @@ class Tenant:
 def compile_snapshot(snapshot: Snapshot) -> Tenant:
     """Raises SnapshotError naming the route, origin or target that does not compile."""
     origins = {config.id: Origin(config, snapshot.tenant.id) for config in snapshot.origins}
+    asked = introspectors(snapshot.issuers or (), snapshot.tenant.id)
     ranked = []
     for position, config in enumerate(snapshot.routes):
         try:
@@ -341,7 +350,7 @@ def compile_snapshot(snapshot: Snapshot) -> Tenant:
         ranked.append((pattern.rank(config.priority, position), config, pattern))
     ranked.sort(key=lambda item: item[0])
     routes = tuple(
-        Route(config, pattern, origins[config.origin_id], order, snapshot.tenant.id)
+        Route(config, pattern, origins[config.origin_id], order, snapshot.tenant.id, asked)
         for order, (_, config, pattern) in enumerate(ranked)
     )
     return Tenant(snapshot, origins, routes)

@@ -4,7 +4,8 @@ In:    a URL (a tenant's, or the operator's), an Upstream that connects only whe
 Out:   Fetched, or FetchFailed with a reason for the log.
 Laws:  1. Addresses are checked at connect time like an origin's, because it is the same way out. 2. No redirect is
        followed: whatever is not wanted is the caller's to refuse by its status. 3. One time limit for all of it, one
-       bound for the body. 4. Nothing of the document and no secret in a reason.
+       bound for the body. 4. Nothing of the document and no secret in a reason. 5. Whatever is asked here may be asked
+       twice: once more over a new connection where a kept one turned out to be closed.
 Not here: what the documents mean, how often they are asked for.
 """
 
@@ -17,7 +18,7 @@ from typing import Final
 import gevent
 
 from contracts.addresses import AddressError, parse_document_url
-from edge.errors import ClientGone, GatewayError
+from edge.errors import ClientGone, GatewayError, Retry
 from edge.http import writer
 from edge.http.messages import FieldSection
 from edge.ports import Upstream, UpstreamRequest
@@ -85,7 +86,13 @@ def fetch(
 
 
 def _answer(upstream: Upstream, asked: UpstreamRequest, bytes_max: int) -> Fetched:
-    response = upstream.send(asked)
+    try:
+        response = upstream.send(asked)
+    except GatewayError as error:
+        if error.retry is not Retry.REUSED_CONNECTION:
+            raise
+        asked.fresh = True  # a kept connection had been closed; whatever is asked here may be asked twice
+        response = upstream.send(asked)
     head, body = response.head, response.body
     if isinstance(body, bytes):
         document = body

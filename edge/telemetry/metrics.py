@@ -58,6 +58,8 @@ _HELP: Final = {
     "tenants_held": "Tenants whose configuration a worker holds.",
     "auth_clients_blocked": "Clients of tenants refused for too many failed attempts to authenticate, by worker.",
     "cache_memory_bytes": "Bytes in the memory tier of the cache.",
+    "introspections_total": "Opaque tokens that were asked about, or would have been, by what came of it.",
+    "introspection_breakers_open": "Authorities of opaque tokens that a worker leaves alone because they keep failing.",
     "workers": "Workers that answered this scrape.",
 }
 

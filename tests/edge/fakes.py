@@ -12,6 +12,7 @@ Longer than 400 lines because every port has its fake here, so that a test of th
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from edge.http.messages import Body, FieldSection, Reply, RequestHead, ResponseH
 from edge.issuers import Issuer
 from edge.phases import ratelimit
 from edge.pipeline import Pipeline
-from edge.ports import CacheKey, Check, Ports, StoredResponse, UpstreamRequest, UpstreamResponse, Verdict
+from edge.ports import CacheKey, Check, Ports, StoredResponse, TokenStatus, UpstreamRequest, UpstreamResponse, Verdict
 from edge.snapshot import Tenant, compile_snapshot
 
 NOW = 1_800_000_000.0
@@ -266,6 +267,23 @@ class FakeIssuerKeys:
         return self.keys(issuer)
 
 
+class FakeTokens:
+    """Authorities that know what they are told; `asked` has (tenant, authority, token), an issuer by its id."""
+
+    def __init__(self) -> None:
+        self.words: dict[tuple[str, str, bytes], TokenStatus] = {}
+        self.asked: list[tuple[str, str, bytes]] = []
+        self.away = False
+
+    def check(self, tenant_id: str, authority: Any, token: bytes, digest: bytes) -> TokenStatus:
+        assert digest == hashlib.sha256(token).digest()
+        question = (tenant_id, authority if isinstance(authority, str) else authority.id, token)
+        self.asked.append(question)
+        if self.away:
+            raise GatewayError("identity-unavailable", "The token cannot be checked right now.")
+        return self.words.get(question) or TokenStatus(refusal="unknown")
+
+
 class FakeCounters:
     """The honest arithmetic over a dictionary; all or nothing, as the port says."""
 
@@ -380,6 +398,7 @@ class Stage:
         self.keys = FakeKeys()
         self.sessions = FakeSessions()
         self.issuers = FakeIssuerKeys()
+        self.tokens = FakeTokens()
         self.counters = FakeCounters(self.clock)
         self.cache = FakeCache()
         self.health = FakeHealth()
@@ -388,7 +407,7 @@ class Stage:
         self.pipeline = Pipeline(
             Ports(
                 self.clock, self.identifiers, self.config, self.keys, self.sessions, self.counters, self.cache,
-                self.health, self.origin, self.recorder, self.issuers,
+                self.health, self.origin, self.recorder, self.issuers, self.tokens,
             )
         )  # fmt: skip
         self.publish(snapshot or a_snapshot(*(routes or (a_route(),))))

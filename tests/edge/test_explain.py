@@ -1,10 +1,13 @@
 """What would happen to a request, and why (edge.explain)."""
 
+import msgspec
+
 from contracts.clerk import Expectation
 from contracts.snapshot import AccessConfig, AddressRules, CorsConfig
 from edge.errors import GatewayError
 from edge.explain import Described, Identities, _Announced, _Stage, explain
 from edge.phases.ratelimit import quota
+from edge.ports import TokenStatus
 from edge.snapshot import compile_snapshot
 from tests.edge.fakes import (
     ISSUER,
@@ -19,6 +22,7 @@ from tests.edge.fakes import (
 )
 from tests.edge.phases.test_auth import DEMO_KEY, KEY, a_token
 from tests.edge.phases.test_auth_tokens import the_keys, the_snapshot
+from tests.edge.test_introspection import an_issuer
 from tests.forging import CLERK, MINTS, RSA
 from tests.forging import PARTY as PARTY_OF_MINTS
 
@@ -236,3 +240,17 @@ def test_no_credential_is_told_as_such():
     assert (step.decision, step.facts) == (
         "refused", {"mode": "jwt_required", "because": "This route needs a session token in Authorization: Bearer."},
     )  # fmt: skip
+
+
+def test_about_an_opaque_token_nobody_is_asked_but_one_is_told_who_would_be():
+    snapshot = msgspec.structs.replace(a_snapshot(a_route("/*", "oauth_required")), issuers=(an_issuer(),))
+    fields = (("Authorization", "Bearer 3fe8b8a1"),)
+    told = explain(snapshot, Described("GET", "/", fields))
+    assert told.problem == "credentials-invalid"
+    assert told.steps[-2].facts == {"authority": "https://id.example.com"}
+    assert told.steps[-1].facts["because"] == "nobody was asked: this is only a description"
+    assert "3fe8b8a1" not in repr(told)
+    known = Identities(tokens={b"3fe8b8a1": TokenStatus("carol"), b"oat_1": TokenStatus("user_1", org_id="org_demo")})
+    assert explain(snapshot, Described("GET", "/", fields), known).status == 200
+    told = explain(snapshot, Described("GET", "/", (("Authorization", "Bearer oat_1"),)), known)
+    assert ("introspect", {"authority": "clerk_access"}) in [(step.phase, step.facts) for step in told.steps]

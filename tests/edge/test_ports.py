@@ -17,20 +17,23 @@ PROTOCOLS = [
 def test_ports_holds_one_of_each():
     assert {type_name.lower() for type_name in PROTOCOLS} == {
         "clock", "identifiers", "configview", "keystore", "sessionkeys", "counters", "cache", "healthview", "upstream",
-        "recorder", "issuerkeys",
+        "recorder", "issuerkeys", "tokencheck",
     }  # fmt: skip
     assert len(ports.Ports.__dataclass_fields__) == len(PROTOCOLS)
 
 
-@pytest.mark.parametrize("name", ["ConfigView", "KeyStore", "Counters", "Cache", "HealthView", "Recorder"])
+@pytest.mark.parametrize(
+    "name", ["ConfigView", "KeyStore", "TokenCheck", "Counters", "Cache", "HealthView", "Recorder"]
+)
 def test_a_port_over_redis_says_what_redis_being_away_means(name):
     assert getattr(ports, name).__doc__.startswith("Redis away")
 
 
 FORBIDDEN = frozenset("""gevent redis socket ssl select threading subprocess os time random datetime logging""".split())
 ROOT = Path(ports.__file__).parent
-PURE = [*ROOT.glob("phases/*.py"), *ROOT.glob("http/*.py")] + [
-    ROOT / f"{name}.py" for name in ("explain", "pipeline", "exchange", "ports", "snapshot", "errors")
+PURE = [*ROOT.glob("phases/**/*.py"), *ROOT.glob("http/*.py")] + [
+    ROOT / f"{name}.py"
+    for name in "explain pipeline exchange ports snapshot introspection issuers breaker errors".split()
 ]
 
 

@@ -298,3 +298,25 @@ def test_the_example_names_each_limit_with_its_default():
     from edge import settings
 
     assert {row[0] for table in (settings._LIMITS, settings._TIMES) for row in table.values()} <= set(written)
+
+
+def test_clerks_api_and_the_secrets_to_ask_it_with_are_optional_and_never_shown():
+    clerk = load(ENVIRON).clerk
+    assert (clerk.api_url, clerk.secret_key, clerk.machine_secret_key) == ("https://api.clerk.com", "", "")
+    settings = load(
+        ENVIRON
+        | {"CLERK_API_URL": "https://Clerk.example.com:8443/api/", "CLERK_SECRET_KEY": "sk_live_hush"}
+        | {"CLERK_MACHINE_SECRET_KEY": "ak_hush"}
+    )
+    assert settings.clerk.api_url == "https://clerk.example.com:8443/api"
+    assert (settings.clerk.secret_key, settings.clerk.machine_secret_key) == ("sk_live_hush", "ak_hush")
+    assert "hush" not in repr(settings)
+
+
+def test_what_is_wrong_about_clerks_api_is_named_and_a_secret_is_not_echoed():
+    assert wrong(CLERK_API_URL="https://api.clerk.com/?v=1") == ["CLERK_API_URL must not carry a query or a fragment"]
+    for name in ("CLERK_SECRET_KEY", "CLERK_MACHINE_SECRET_KEY"):
+        assert wrong(**{name: "hush\r\nX-Evil: 1"}) == [f"{name} must be one word of printable ASCII"]
+        assert wrong(**{name: "sk_test_demo-only-hush"}) == [f"{name} is the demo's, which production refuses"]
+        assert load(ENVIRON | {name: "sk_test_demo-only-x", "VANTAGEEDGE_ENV": "development"}).clerk
+    assert wrong(CLERK_API_URL="http://api.clerk.com") == ["CLERK_API_URL must be https in production"]

@@ -20,10 +20,11 @@ from edge.phases.auth.attempts import Attempts
 from edge.phases.auth.clerk_tokens import AccessTokenVerifier, MachineTokenVerifier
 from edge.phases.auth.credential import Credential, classify
 from edge.phases.auth.keys import KeyVerifier
+from edge.phases.auth.opaque import OpaqueAccessVerifier, OpaqueMachineVerifier
 from edge.phases.auth.refusals import invalid, missing
 from edge.phases.auth.sessions import SessionVerifier
 from edge.phases.auth.tokens import TokenVerifier
-from edge.ports import IssuerKeys, KeyStore, SessionKeys
+from edge.ports import Ports
 from edge.snapshot import CredentialKind, Route, Tenant
 
 _WORDS: Final[dict[CredentialKind, str]] = {
@@ -54,16 +55,19 @@ class Authenticator:
 
     __slots__ = ("_attempts", "_clerk_issuer", "_seen", "verifiers")
 
-    def __init__(self, keys: KeyStore, sessions: SessionKeys, issuers: IssuerKeys, attempts: Attempts) -> None:
+    def __init__(self, ports: Ports, attempts: Attempts) -> None:
+        sessions, issuers, tokens = ports.sessions, ports.issuers, ports.tokens
         self._attempts = attempts
         self._clerk_issuer = sessions.expectation.issuer
         self._seen = Memo(SEEN_MAX, SEEN_BYTES_MAX)
         self.verifiers: dict[CredentialKind, Verifier] = {
-            "key": KeyVerifier(keys),
+            "key": KeyVerifier(ports.keys),
             "session": SessionVerifier(sessions),
             "user_token": TokenVerifier("jwt", issuers),
             "access_token": AccessTokenVerifier(sessions, issuers),
             "machine_token": MachineTokenVerifier(sessions),
+            "opaque_access": OpaqueAccessVerifier(tokens, sessions),
+            "opaque_machine": OpaqueMachineVerifier(tokens, sessions),
         }
 
     def authenticate(self, exchange: Exchange, tenant: Tenant, route: Route) -> Principal:

@@ -225,7 +225,7 @@ class WholeGateway(Gateway):
         return Pipeline(
             Ports(
                 Clock(), Identifiers(), stage.config, stage.keys, stage.sessions, stage.counters, stage.cache,
-                stage.health, self.upstream, stage.recorder, IssuerKeySets(self.upstream),
+                stage.health, self.upstream, stage.recorder, IssuerKeySets(self.upstream), stage.tokens,
             )
         )  # fmt: skip
 

@@ -105,3 +105,13 @@ def test_a_server_that_is_not_there_or_talks_nonsense_is_a_failure_with_a_reason
         fetch(upstream, "t", f"http://127.0.0.1:{port}/")
     with Origin(origins.answers(b"SSH-2.0-x\r\n\r\n")) as server, pytest.raises(FetchFailed, match="origin-invalid"):
         fetch(upstream, "t", server.url)
+
+
+def test_a_kept_connection_that_had_been_closed_is_tried_once_more_over_a_new_one(upstream):
+    with Origin(origins.closes_on_reuse) as server:
+        for _ in range(2):
+            assert fetch(upstream, "t", server.url, method=b"POST", body=b"x").body == b"ok"
+        assert server.connections == 2
+    with Origin(origins.closes_at_once) as server, pytest.raises(FetchFailed):
+        fetch(upstream, "t", server.url)
+    assert server.connections == 1, "what fails on a new connection has failed"
