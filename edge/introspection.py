@@ -63,6 +63,6 @@ def introspector_of(route: RouteConfig, asked: Mapping[str, Introspector]) -> In
         raise SnapshotError(
             f"route {route.id}: an opaque token does not say which of the issuers "
             f"{', '.join(found.id for found in chosen)} made it, and only one may be asked: "
-            "access.issuers must name exactly one of kind introspection"
+            "access.issuers must name at most one of kind introspection"
         )
     return chosen[0] if chosen else None

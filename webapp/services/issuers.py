@@ -3,7 +3,8 @@
 Laws:  1. URLs pass the same check as origins' (contracts.addresses), at write and again at each connection; they are
        https, except where the deployment opened the host itself. 2. A client secret is sealed, bound to its tenant and
        issuer, and is sent nowhere but where it was given for: another host needs it again. 3. An issuer that a route
-       names is not removed: the conflict names the routes. 4. Nobody can claim the deployment's own issuer.
+       names is not removed, nor a second one made that a route would ask about an opaque token: the conflict names the
+       routes. 4. Nobody can claim the deployment's own issuer.
 Not here: verifying tokens (edge.phases.auth), which routes take which (services.route_access).
 """
 
@@ -14,7 +15,7 @@ from typing import Final
 from uuid import UUID, uuid4
 
 from pydantic import ValidationError
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, and_, func, select
 from sqlalchemy.orm import Session
 
 from contracts import bounds, snapshot
@@ -24,7 +25,7 @@ from webapp.extensions import current_settings, tenant_scope
 from webapp.models import Issuer, Route
 from webapp.schemas.issuer import IssuerNew, IssuerPatch, IssuerQuery, IssuerView
 from webapp.schemas.paging import Page
-from webapp.services import listing, publishing, sealed
+from webapp.services import listing, publishing, route_access, sealed
 from webapp.services.actor import Actor, require_admin
 from webapp.services.errors import Conflict, Invalid, NotFound, invalid_from
 from webapp.services.origins import check_tenant
@@ -58,6 +59,8 @@ def create(actor: Actor, new: IssuerNew) -> Written[IssuerView]:
         held = change.session.scalar(select(func.count()).where(Issuer.tenant_id == actor.tenant_id)) or 0
         if held >= bounds.ISSUERS_PER_TENANT_MAX:
             raise Conflict(f"A tenant has at most {bounds.ISSUERS_PER_TENANT_MAX} issuers.")
+        if new.kind == "introspection":
+            _check_only(change.session, actor)
         row = Issuer(id=uuid4(), tenant_id=actor.tenant_id, kind=new.kind)  # the id is part of what a secret is for
         _fill(row, new)
         change.session.add(row)
@@ -93,16 +96,11 @@ def remove(actor: Actor, issuer_id: UUID, if_match: int | None = None) -> publis
         row = _row(change.session, actor, issuer_id)
         check_match(row.row_version, if_match)
         naming = Route.access.contains({"issuers": [str(issuer_id)]})
-        routes = change.session.execute(
-            select(Route.id, Route.path_pattern)
-            .where(Route.tenant_id == actor.tenant_id, naming)
-            .order_by(Route.created_at)
-            .limit(_ROUTES_NAMED_MAX)
-        ).all()
-        if routes:
-            named = [{"id": str(route.id), "path_pattern": route.path_pattern} for route in routes]
-            patterns = ", ".join(route.path_pattern for route in routes)
-            raise Conflict(f"Routes take tokens of this issuer by name: {patterns}.", extra={"routes": named})
+        _refuse_while(
+            change.session,
+            and_(Route.tenant_id == actor.tenant_id, naming),
+            "Routes take tokens of this issuer by name",
+        )
         change.session.delete(row)
         change.config_changed(f"Issuer {row.name} removed")
         change.record("issuer.removed", issuer_id, _view(row), None)
@@ -134,6 +132,24 @@ def reseal(actor: Actor) -> tuple[int, tuple[UUID, ...]]:
         if count:
             change.config_changed("Client secrets sealed anew")
     return count, tuple(lost)
+
+
+def _refuse_while(session: Session, those: ColumnElement[bool], why: str) -> None:
+    """Raises Conflict naming the routes that there are."""
+    rows = select(Route.id, Route.path_pattern).where(those).order_by(Route.created_at).limit(_ROUTES_NAMED_MAX)
+    routes = session.execute(rows).all()
+    if routes:
+        named = [{"id": str(route.id), "path_pattern": route.path_pattern} for route in routes]
+        patterns = ", ".join(route.path_pattern for route in routes)
+        raise Conflict(f"{why}: {patterns}.", extra={"routes": named})
+
+
+def _check_only(session: Session, actor: Actor) -> None:
+    """Raises Conflict when there is another one that is asked, and routes that would have to ask both."""
+    other = select(Issuer.id).where(Issuer.tenant_id == actor.tenant_id, Issuer.kind == "introspection").limit(1)
+    if session.scalar(other) is not None:
+        why = "An opaque token names no issuer, so these routes must first say in `issuers` which one they ask"
+        _refuse_while(session, route_access.asking_every_issuer(actor.tenant_id), why)
 
 
 def _check(new: IssuerNew) -> None:

@@ -4,7 +4,8 @@ In:    a checked route; what the row holds.
 Out:   the document of the row (None when there is nothing in it), the view's fields, the snapshot's part.
 Laws:  1. The document has AccessConfig's own members, so that building a snapshot translates nothing. 2. What is not
        used is not written: an edge that does not know it keeps up. 3. A route names issuers of its own tenant only, of
-       a kind whose tokens it takes; another tenant's is as unknown as none.
+       a kind whose tokens it takes; another tenant's is as unknown as none. 4. An opaque token does not say who made
+       it, and whoever is asked learns it: a route that takes such tokens has one issuer to ask, or none.
 Not here: rules about fields alone (webapp.schemas.access).
 """
 
@@ -15,7 +16,7 @@ from typing import Any, Final
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Text, cast, func, select
+from sqlalchemy import ColumnElement, Text, and_, cast, func, or_, select
 from sqlalchemy.orm import Session
 
 from contracts import bounds, snapshot
@@ -80,18 +81,22 @@ def rules_config(held: Mapping[str, Any] | None) -> snapshot.AddressRules | msgs
 
 
 def check_issuers(session: Session, tenant_id: UUID, new: RouteNew) -> None:
-    """Raises NotFound for one the tenant does not have, Invalid for one whose tokens the route would never take."""
-    if not new.issuers:
+    """Raises NotFound for one the tenant does not have, Invalid for one whose tokens the route would never take, and
+    where several could be asked about an opaque token."""
+    takes = accepted(new.auth_mode, new.accept)
+    if not new.issuers and "oauth" not in takes:
         return
     rows = session.execute(select(Issuer.id, Issuer.kind).where(Issuer.tenant_id == tenant_id))
     kinds = {row.id: row.kind for row in rows}
-    takes = accepted(new.auth_mode, new.accept)
     for index, issuer_id in enumerate(new.issuers):
         kind = kinds.get(issuer_id)
         if kind is None:
             raise NotFound(f"issuers.{index}")
         if ("jwt" if kind == "jwt" else "oauth") not in takes:
             raise Invalid.field(f"issuers.{index}", f"is of kind {kind}, whose tokens this route does not take")
+    asked = [issuer_id for issuer_id in new.issuers or kinds if kinds[issuer_id] == "introspection"]
+    if "oauth" in takes and len(asked) > 1:
+        raise Invalid.field("issuers", "must name at most one of kind introspection: opaque tokens name no issuer")
 
 
 def check_size(session: Session, row: Route) -> None:
@@ -104,3 +109,12 @@ def check_size(session: Session, row: Route) -> None:
         raise Conflict(
             f"What a tenant's routes ask of callers (addresses, cors, roles) is at most {limit} KiB together."
         )
+
+
+def asking_every_issuer(tenant_id: UUID) -> ColumnElement[bool]:
+    """Say which routes take opaque tokens of whichever issuer the tenant has."""
+    takes = or_(
+        Route.auth_mode == "oauth_required",
+        and_(Route.auth_mode == "any", Route.access.contains({"accept": ["oauth"]})),
+    )
+    return and_(Route.tenant_id == tenant_id, takes, func.coalesce(Route.access.op("?")("issuers"), False).is_(False))

@@ -288,6 +288,43 @@ def test_an_issuer_that_a_route_names_is_not_removed(alice: Person, demo: Actor,
     assert alice.get("/audit-log").get_json()["items"][0]["action"] == "issuer.removed"
 
 
+def test_a_route_never_has_two_issuers_to_ask_about_an_opaque_token(
+    alice: Person, settings: Callable[..., None]
+) -> None:
+    """Such a token does not say who made it, and whoever is asked learns it."""
+    origin = alice.make("/origins", an_origin())["id"]
+    one = alice.make("/issuers", asked())["id"]
+    alice.make("/issuers", an_issuer())
+    every, some, named, keyed = (
+        alice.make("/routes", a_route(origin, auth_mode=mode, path_pattern=path, **more))
+        for mode, path, more in (
+            ("oauth_required", "/every", {}),
+            ("any", "/some", {"accept": ["apikey", "oauth"]}),
+            ("oauth_required", "/named", {"issuers": [one]}),
+            ("any", "/keyed", {"accept": ["apikey"]}),
+        )
+    )
+    second = asked(name="second", issuer="urn:b")
+    refused = alice.post("/issuers", second)
+    assert refused.status_code == 409
+    assert [route["path_pattern"] for route in refused.get_json()["routes"]] == ["/every", "/some"]
+    for route in (every, some):
+        assert alice.patch(f"/routes/{route['id']}", {"issuers": [one]}).status_code == 200
+    two = alice.make("/issuers", second)["id"]
+    for route, change in (
+        (every, {"issuers": []}),
+        (named, {"issuers": [one, two]}),
+        (keyed, {"accept": ["apikey", "oauth"]}),
+    ):
+        answer = alice.patch(f"/routes/{route['id']}", change)
+        assert answer.status_code == 422
+        (error,) = answer.get_json()["errors"]
+        assert error["location"] == "issuers"
+        assert error["message"].startswith("must name at most one of kind introspection")
+    assert alice.post("/routes", a_route(origin, auth_mode="oauth_required")).status_code == 422
+    assert alice.patch(f"/routes/{every['id']}", {"issuers": [two]}).status_code == 200
+
+
 def test_the_openapi_document_says_that_the_secret_is_write_only(nobody: Person) -> None:
     schemas = nobody.get("/openapi.json").get_json()["components"]["schemas"]
     assert schemas["IssuerNew"]["properties"]["client_secret"]["writeOnly"] is True
