@@ -5,6 +5,8 @@ import json
 from urllib.parse import unquote_plus
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edge.introspection import Introspector
 from edge.phases.auth import introspection as words
@@ -130,6 +132,32 @@ def test_a_number_beyond_all_numbers_is_no_time():
     assert words.issuer_answer(b'{"active":true,"aud":"api","sub":"u","exp":1e999}', ASKED).refusal == (
         "exp is not a time"
     )
+
+
+anything = st.one_of(
+    st.none(), st.booleans(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5),
+    st.lists(st.text(max_size=3) | st.integers(), max_size=3), st.sampled_from(["bearer", "api", ASKED.issuer]),
+)  # fmt: skip
+MEMBERS = (
+    "active iss aud sub client_id scope exp nbf token_type cnf org_id object revoked expired subject scopes".split()
+)
+
+
+@given(st.dictionaries(st.sampled_from([*MEMBERS, "expiration"]), anything, max_size=8))
+def test_whatever_members_an_answer_has_it_is_read_or_refused_and_nothing_else_happens(members):
+    try:
+        document = json.dumps(members).encode()
+        said = words.issuer_answer(document, ASKED)
+        clerks = [words.clerk_access_answer(document), words.clerk_machine_answer(document)]
+    except UnreadableAnswer:
+        return
+    if members.get("active") is not True:
+        assert said.refusal
+    if members.get("revoked") is not False or members.get("expired") is not False:
+        assert all(word.refusal for word in clerks)
+    for word in (said, *clerks):
+        assert word.refusal or (word.subject.isprintable() and 0 < len(word.subject) <= words.NAME_CHARS_MAX)
+        assert not word.refusal or word == TokenStatus(refusal=word.refusal)
 
 
 # --- Clerk ----------------------------------------------------------------------------------------------------------
