@@ -16,11 +16,16 @@ from pathlib import Path
 
 import pytest
 import redis
+from hypothesis import HealthCheck, settings
 from playwright.sync_api import Browser, sync_playwright
 
 from devstack import child
 from devstack.postgres import Postgres
 from devstack.valkey import Valkey
+
+# How fast a machine is that does other things too is no property of the code under test.
+settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared machine")
 
 
 @pytest.fixture(scope="session")
