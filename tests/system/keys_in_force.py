@@ -80,7 +80,8 @@ class Stack(ExitStack):
         origin = Origin()
         self.callback(origin.close)
         self.actor = self._tenant(origin.url)
-        self.edge = EdgeHost(self.valkey.url, self._folder, KEY_PEPPERS=PEPPERS)
+        # We are refused again and again, on purpose: a client who is must wait, unless that is switched off.
+        self.edge = EdgeHost(self.valkey.url, self._folder, KEY_PEPPERS=PEPPERS, EDGE_AUTH_FAILURES_MAX="0")
         self.enter_context(self.edge)
         self.workers = self._connections()
         return self

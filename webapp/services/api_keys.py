@@ -281,8 +281,9 @@ def living(change: Revision, actor: Actor, key_id: UUID, if_match: int | None) -
 
 
 def changed(change: Revision, row: ApiKey, before: ApiKeyView | None, verb: str) -> ApiKeyView:
-    """Write down a change of a key and have the edges told."""
-    row.row_version = row.row_version + 1 if before is not None else row.row_version
+    """Write down a change of a key, or its making (`before` is None), and have the edges told."""
+    if before is not None:
+        row.row_version += 1
     change.session.flush()
     view = view_of(row)
     change.keys_changed([row.digest])
