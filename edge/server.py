@@ -244,8 +244,6 @@ class Edge:
             self.meter.propagation.observe(self.feed.propagation_s.popleft())
         dump = dump_meter(self.meter, lambda: gevent.sleep(0))
         dump.counters |= {
-            "ratelimit_degraded_total": {"": self.counters.degraded_total},
-            "ratelimit_redis_calls_total": {"": self.counters.script_calls_total},
             "keystore_errors_total": {"": self.keys.errors_total},
             "issuer_keys_errors_total": {"": self.issuers.errors_total},
             "key_uses_dropped_total": {"": self.key_uses.dropped_total},
@@ -275,16 +273,22 @@ class Edge:
             "config_age_seconds": {"": min(self.feed.age_s(), 1e9)},
             "config_rejected": {"": len(self.tenants.rejected)},
             "redis_degraded": {"": float(not self.client.up)},
-            "ratelimit_overshoot_bound": {"": self.counters.overshoot_bound()},
             "health_view_age_seconds": {"": self.health.age_s()},
         }
         dump.smallest = {
             "config_version": {labels(tenant=tenant_id): float(version) for tenant_id, version in versions},
             "upstream_healthy": {labels(tenant=t, target=g): healthy for t, g, healthy in targets},
         }
+        self._collect_limits(dump)
         self._collect_tokens(dump)
         self._collect_certificates(dump)
         return dump
+
+    def _collect_limits(self, dump: Dump) -> None:
+        counters = self.counters
+        dump.counters["ratelimit_degraded_total"] = {"": counters.degraded_total}
+        dump.counters["ratelimit_redis_calls_total"] = {"": counters.script_calls_total}
+        dump.largest["ratelimit_overshoot_bound"] = {"": counters.overshoot_bound()}
 
     def _collect_tokens(self, dump: Dump) -> None:
         from edge.telemetry.metrics import labels

@@ -139,7 +139,10 @@ class Accounts:
         """Give the plan for checks whose policies are new here, or new objects: what is equal keeps its accounts."""
         policies = tuple([check.policy for check in checks])
         plan = self.plans.get(name)
-        if plan is not None and plan.policies == policies and plan.tenant_id == checks[0].tenant_id:
+        if plan is not None and plan.tenant_id != checks[0].tenant_id:  # one policy of ours that holds for each tenant
+            name = (checks[0].tenant_id, name)
+            plan = self.plans.get(name)
+        if plan is not None and plan.policies == policies:
             plan.policies = policies
             return plan
         plan = self.plans[name] = Plan(checks)
@@ -150,7 +153,7 @@ class Accounts:
         account = plan.older.pop(name, None)
         if account is None:
             if self._held >= ACCOUNTS_MAX:
-                self._make_room()
+                self._make_room(plan)
             account = Account(plan, name)
             self._held += 1
         plan.young[name] = account
@@ -177,8 +180,8 @@ class Accounts:
         self._held = 0
         _shed([part for plan in plans for part in (plan.older, plan.young)])
 
-    def _make_room(self) -> None:
-        """Take a sixteenth from the tenant that has most."""
+    def _make_room(self, asking: Plan) -> None:
+        """Take a sixteenth from the tenant that has most. `asking` stays, though it may be empty."""
         held: Counter[str] = Counter()
         for plan in self.plans.values():
             held[plan.tenant_id] += len(plan.young) + len(plan.older)
@@ -193,6 +196,9 @@ class Accounts:
             for name in itertools.islice(idle, rest):
                 del part[name]
                 rest -= 1
+        for of, plan in list(self.plans.items()):  # a key's own policy makes a plan of its own
+            if plan.tenant_id == largest and plan is not asking and not plan.young and not plan.older:
+                del self.plans[of]
         self._held = len(self)
 
 

@@ -75,7 +75,13 @@ class DistributedCounters:
             plan = self._plans.get(_plan_name(checks))
             name = tuple([check.identifier for check in checks])
         # The first policy is the route's, the last one the caller's own where it has any: either may have been renewed.
-        if plan is None or plan.policies[0] is not checks[0].policy or plan.policies[-1] is not checks[-1].policy:
+        first = checks[0]
+        if (
+            plan is None
+            or plan.policies[0] is not first.policy
+            or plan.policies[-1] is not checks[-1].policy
+            or plan.tenant_id != first.tenant_id
+        ):
             plan = self.accounts.plan(_plan_name(checks), checks)
         account = plan.young.get(name)
         if account is None:

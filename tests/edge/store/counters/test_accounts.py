@@ -69,6 +69,14 @@ def test_a_crowd_of_one_tenant_costs_no_other_its_memory(time, monkeypatch):
     assert b"999" in crowded.young
 
 
+def test_a_plan_that_made_room_with_all_it_had_is_forgotten_too(time, monkeypatch):
+    monkeypatch.setattr(accounts, "ACCOUNTS_MAX", 100)
+    held = Accounts(time)
+    for number in range(1_000):  # each caller has a policy of its own
+        seen(held, plan(held, bucket(f"own-{number}")), b"")
+    assert len(held.plans) <= 100
+
+
 def test_who_waits_for_an_answer_is_never_forgotten_for_room(time, monkeypatch):
     monkeypatch.setattr(accounts, "ACCOUNTS_MAX", 20)
     held = Accounts(time)

@@ -122,6 +122,17 @@ def test_all_keys_of_a_request_live_in_the_tenants_slot(counters, publisher):
     assert all(0 < publisher.redis.pttl(key) <= 3_000 for key in keys)
 
 
+def test_a_policy_that_holds_for_each_tenant_counts_for_each_apart_and_in_its_slot(counters, publisher):
+    policy, other = bucket(rate=0.1, burst=2), "0197a000-0000-7000-8000-0000000000aa"
+    publisher.redis.flushdb()
+    for tenant_id in (DEMO, other, DEMO, other, DEMO):
+        counters.admit((check(policy, tenant_id=tenant_id),))
+    keys = sorted(key.decode() for key in publisher.redis.keys("*count*"))
+    assert [f"{{{tenant_id}}}" in key for tenant_id, key in zip(sorted([DEMO, other]), keys, strict=True)] == [True] * 2
+    assert not counters.admit((check(policy),))[0].allowed
+    assert len(counters.accounts) == 2
+
+
 def test_a_script_the_server_forgot_is_taught_again(counters, publisher):
     policy = bucket(rate=0.1, burst=5)
     admitted(counters, policy, 1)
