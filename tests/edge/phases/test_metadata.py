@@ -20,7 +20,7 @@ ROUTES = (
     a_route("/me", "jwt_required"),
     a_route("/public"),
 )
-INTROSPECTION = {"introspection_url": "https://i.example/introspect", "client_id": "c"}
+INTROSPECTION = {"introspection_url": "https://i.example/introspect", "client_id": "c", "client_secret": "s1.1.x"}
 ISSUERS = (
     IssuerConfig(id="own", name="own", kind="oauth", issuer="https://own.example", audience=("a",), jwks_uri="https://own.example/j"),
     IssuerConfig(id="opaque", name="opaque", kind="introspection", issuer="https://i.example", **INTROSPECTION),
