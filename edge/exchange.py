@@ -9,20 +9,24 @@ Not here: deciding (phases), order (pipeline).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
+from edge.errors import GatewayError, Source
 from edge.http.messages import ClientBody, Reply, RequestHead, ResponseHead
 
 if TYPE_CHECKING:
     from contracts.snapshot import PolicyConfig
-    from edge.errors import GatewayError
     from edge.http.forwarded import Told
     from edge.ports import CacheKey, Verdict
     from edge.snapshot import Match, Origin, Route, Target, Tenant
 
 NOTHING: Final[frozenset[bytes]] = frozenset()
+INTRODUCTION_VERSION: Final = 1
+"""Another one when a member changes its meaning, not when one is added."""
+INTRODUCTION_BYTES_MAX: Final = 4_096
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +50,47 @@ class Principal:
     notice: bytes = b""
 
 
+def introduction(principal: Principal | None) -> dict[str, object]:
+    """Give what an origin is told of a caller; None is anybody. At most INTRODUCTION_BYTES_MAX as ASCII JSON.
+
+    What would be longer loses `permissions`, then `scopes`, each as a whole and named in `omitted`: lists only grant,
+    so an origin that does not look there grants less, never more. Raises GatewayError(head-too-large) when that is not
+    enough: half a subject would be somebody else's.
+    """
+    if principal is None:
+        return {"v": INTRODUCTION_VERSION, "kind": "anonymous"}
+    members: dict[str, object] = {"v": INTRODUCTION_VERSION, "kind": principal.kind, "sub": principal.subject}
+    named = (
+        ("scopes", principal.scopes), ("org", principal.org_id), ("role", principal.role),
+        ("permissions", principal.permissions), ("client_id", principal.client_id), ("issuer", principal.issuer),
+    )  # fmt: skip
+    members |= {name: value for name, value in named if value}
+    omitted = []
+    for name in ("permissions", "scopes"):
+        if len(introduced(members)) <= INTRODUCTION_BYTES_MAX:
+            return members
+        if members.pop(name, None) is not None:
+            omitted.append(name)
+            members["omitted"] = omitted
+    if len(introduced(members)) > INTRODUCTION_BYTES_MAX:
+        raise GatewayError(
+            "head-too-large", "What the credential says of its subject is too long to be passed on.",
+            source=Source.DOWNSTREAM,
+        )  # fmt: skip
+    return members
+
+
+def introduced(members: dict[str, object]) -> bytes:
+    """Write an introduction as compact JSON in ASCII."""
+    return json.dumps(members, separators=(",", ":")).encode("ascii")
+
+
 class Exchange:
     __slots__ = (
         "attempts", "body", "bytes_in", "bytes_out", "cache_key", "cache_reason", "cache_result", "cache_status",
-        "client_gone", "client_ip", "consumed", "error", "finished_mono", "head", "interim", "match", "origin", "path",
-        "preflight", "principal", "received_at", "received_mono", "reply", "request_id", "route", "scheme",
+        "client_gone", "client_ip", "consumed", "error", "finished_mono", "head", "identity", "interim", "match",
+        "origin", "path", "preflight", "principal", "received_at", "received_mono", "reply", "request_id", "route",
+        "scheme",
         "started_reply", "target", "tenant", "told", "upstream_first_mono", "upstream_last_mono", "upstream_start_mono",
         "verdicts", "writing",
     )  # fmt: skip
@@ -91,6 +131,8 @@ class Exchange:
         # candidates, send
         self.origin: Origin | None = None
         self.target: Target | None = None
+        self.identity = b""
+        """The line of the identity token, on a route that sends one."""
         self.attempts = 0
         self.upstream_start_mono = 0.0
         self.upstream_first_mono = 0.0

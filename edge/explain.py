@@ -16,6 +16,7 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
+from contracts import identity
 from contracts.clerk import Expectation
 from contracts.keysets import KeySet
 from contracts.networks import AddressFilter
@@ -26,7 +27,7 @@ from edge.http.cors import CorsPlan
 from edge.http.messages import FieldSection, Reply, RequestHead, ResponseHead
 from edge.introspection import Introspector
 from edge.issuers import Issuer
-from edge.phases import address, cache, ratelimit
+from edge.phases import address, cache, ratelimit, wellknown
 from edge.phases.auth.attempts import FAILURES_MAX, policy_of
 from edge.phases.auth.credential import Credential
 from edge.pipeline import Pipeline
@@ -44,7 +45,8 @@ from edge.ports import (
 from edge.snapshot import Route, Tenant, compile_snapshot
 
 _REQUEST_ID: Final = b"00000000-0000-7000-8000-000000000000"
-_SECRET_FIELDS: Final = (b"authorization:", b"x-api-key:", b"cookie:")
+_HOST: Final = "tenant.example"
+_SECRET_FIELDS: Final = (b"authorization:", b"x-api-key:", b"cookie:", b"x-vantage-identity:")
 
 Fact = str | int | float | bool | Sequence[str] | None
 
@@ -105,7 +107,7 @@ def explain(snapshot: Snapshot, request: Described, identities: Identities | Non
 def _head(request: Described) -> RequestHead:
     path, mark, query = request.target.partition("?")
     fields = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in request.fields]
-    host = (request.host or "tenant.example").encode("latin-1")
+    host = (request.host or _HOST).encode("latin-1")
     index: dict[bytes, tuple[bytes, ...]] = {}
     fields = [field for field in fields if b"_" not in field[0]]  # as the parser: nobody sees them
     for name, value in (pairs := ((b"Host", host), *fields)):
@@ -143,6 +145,7 @@ class _Stage:
     def __init__(self, tenant: Tenant, request: Described, identities: Identities) -> None:
         self._tenant = tenant
         self._at = request.at
+        self._host = request.host or _HOST
         self._identities = identities
         self.expectation = identities.expectation
         self._failures = policy_of(tenant.id, FAILURES_MAX)
@@ -150,7 +153,7 @@ class _Stage:
 
     def pipeline(self) -> Pipeline:
         ports = Ports(self, self, _Config(self._tenant), _Keys(self._identities), self, self, _Cache(self), self, self,
-                      self, _IssuerKeys(self._identities), self)  # fmt: skip
+                      self, _IssuerKeys(self._identities), self, self)  # fmt: skip
         return Pipeline(ports, FAILURES_MAX)
 
     # Clock and Identifiers
@@ -201,6 +204,15 @@ class _Stage:
             )
             self.steps.append(Step(phase, decision, facts))
         return verdicts
+
+    # IdentitySigner: without the key, which the console could open but nobody asked it to
+
+    def issuer(self, tenant: Tenant) -> str:
+        return identity.issuer(self._host)
+
+    def sign(self, key: identity.SigningKey, message: bytes) -> bytes:
+        self.steps.append(Step("identity", "would be signed", {"key": key.kid, "claims": identity.claims_of(message)}))
+        return b""
 
     # HealthView
 
@@ -291,6 +303,8 @@ def _matching(tenant: Tenant, exchange: Exchange) -> Sequence[Step]:
         return ()
     if exchange.head.path == b"*":
         return (Step("match", "not asked", {"because": "the request is for the server, not for a resource"}),)
+    if exchange.route is None and exchange.error is None and exchange.path in wellknown.DOCUMENTS:
+        return (Step("match", "not asked", {"because": "the gateway answers this path itself"}),)
     steps = []
     method = exchange.preflight or exchange.head.method
     for route in tenant.resolve(exchange.head.path).routes:

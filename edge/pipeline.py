@@ -16,7 +16,21 @@ from collections.abc import Callable
 from edge.errors import ClientGone, GatewayError, Retry
 from edge.exchange import Exchange
 from edge.http.messages import Reply
-from edge.phases import address, balance, cache, cors, forward, metadata, options, ratelimit, reply, route, tenant
+from edge.phases import (
+    address,
+    balance,
+    cache,
+    cors,
+    forward,
+    identity,
+    metadata,
+    options,
+    ratelimit,
+    reply,
+    route,
+    tenant,
+    wellknown,
+)
 from edge.phases.auth import attempts
 from edge.phases.auth.authenticator import Authenticator
 from edge.phases.auth.authorise import authorise
@@ -35,6 +49,7 @@ class Pipeline:
         self._mono = ports.clock.mono
         self.attempts = attempts.Attempts(ports.counters, auth_failures_max)
         self._authenticator = Authenticator(ports, self.attempts)
+        self._tokens = identity.Tokens(ports.signer, ports.clock.wall)
         self._balancer = balance.Balancer(ports.health)
         self._bulkhead = tenant.Bulkhead()
         self._paths = route.Paths()
@@ -87,6 +102,10 @@ class Pipeline:
             answered = self._preflight(exchange, owner)
             if answered is not None:
                 return answered
+        if exchange.head.path in wellknown.DOCUMENTS:
+            document = wellknown.answer(exchange, owner)
+            if document is not None:
+                return document
         if owner.takes_oauth and exchange.head.path.startswith(metadata.WELL_KNOWN):
             document = metadata.answer(exchange, owner, ports.sessions.expectation.issuer)
             if document is not None:
@@ -141,6 +160,8 @@ class Pipeline:
             exchange.target = target
             exchange.attempts += 1
             fresh = failure is not None and failure.retry is Retry.REUSED_CONNECTION
+            if chosen.identity_token:
+                self._tokens.introduce(exchange, owner, chosen)
             attempt = forward.request(exchange, owner, chosen, target, body, fresh)
             if failure is None:
                 exchange.upstream_start_mono = self._mono()

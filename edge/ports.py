@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from contracts.clerk import Expectation
+from contracts.identity import SigningKey
 from contracts.keysets import KeySet
 from contracts.snapshot import KeyRecord, PolicyConfig
 from edge.http.messages import Body, ResponseHead
@@ -131,6 +132,20 @@ class TokenCheck(Protocol):
 
         `digest`: sha256 of the token. Blocks on the authority, up to 3 s. Raises GatewayError(identity-unavailable)
         when there is no answer, (tenant-overloaded) when too many tokens of the tenant are being asked about.
+        """
+
+
+class IdentitySigner(Protocol):
+    """Redis away does not matter: the key comes with the snapshot. One that cannot be opened ends the requests that
+    need it, and no others."""
+
+    def issuer(self, tenant: Tenant) -> str:
+        """Give the `iss` of a tenant's tokens: its own host, as a URL."""
+
+    def sign(self, key: SigningKey, message: bytes) -> bytes:
+        """Sign by ES256: R and S, 32 octets each. Opens the key the first time. Never blocks.
+
+        Raises GatewayError(identity-unavailable).
         """
 
 
@@ -280,3 +295,4 @@ class Ports:
     recorder: Recorder
     issuers: IssuerKeys
     tokens: TokenCheck
+    signer: IdentitySigner

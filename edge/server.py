@@ -94,6 +94,7 @@ class Edge:
         from contracts.addresses import parse_networks
         from edge.http.forwarded import TrustedHops
         from edge.net.address import Resolver
+        from edge.net.identity import IdentitySigner
         from edge.net.introspection import TokenAuthorities
         from edge.net.issuer_keys import IssuerKeySets
         from edge.net.jwks import SessionKeySet
@@ -138,6 +139,7 @@ class Edge:
         operators = UpstreamPool(settings.limits, parse_networks("0.0.0.0/0,::/0"), Resolver())
         self.tokens = TokenAuthorities(upstream, operators, settings.clerk, settings.sealing_keys)
         self.tenants.on_drop.append(self.tokens.drop)
+        self.signer = IdentitySigner(settings.sealing_keys, settings.base_domain)
         for neighbour in (self.health, self.cache):
             self.tenants.on_load.append(neighbour.load)
             self.tenants.on_drop.append(neighbour.drop)
@@ -154,7 +156,7 @@ class Edge:
             clock=clock, identifiers=identifiers, config=self.tenants, keys=self.keys, sessions=self.sessions,
             counters=self.counters, cache=self.cache, health=self.health,
             upstream=upstream, recorder=Recorder(self.meter, self.log), issuers=self.issuers,
-            tokens=self.tokens,
+            tokens=self.tokens, signer=self.signer,
         )  # fmt: skip
         own, *nobodys = inherited.sockets["EDGE_PORT"]
         proxies = settings.proxies
@@ -248,6 +250,8 @@ class Edge:
             "issuer_keys_errors_total": {"": self.issuers.errors_total},
             "key_uses_dropped_total": {"": self.key_uses.dropped_total},
             "cache_errors_total": {"": self.cache.errors_total},
+            "identity_tokens_signed_total": {"": self.signer.signed_total},
+            "identity_errors_total": {"": self.signer.errors_total},
             "access_log_dropped_total": {"": self.log.dropped_total},
             "connections_refused_total": {
                 labels(reason=reason): count for reason, count in list(self.listener.refusals.total.items())

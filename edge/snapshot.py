@@ -21,7 +21,7 @@ from typing import Literal as OneOf
 
 import msgspec
 
-from contracts import bounds
+from contracts import bounds, identity
 from contracts.addresses import AddressError, parse_origin_url
 from contracts.networks import AddressFilter, NetworkError
 from contracts.patterns import Capture, Literal, Pattern, PatternError, Rest, normalise_path, parse_pattern
@@ -153,7 +153,8 @@ class Route:
 
     __slots__ = (
         "accepts", "addresses", "admission", "any_user", "auth_mode", "body_bytes_max", "cache", "cors",
-        "forward_credential", "id", "introspector", "issuers", "meter", "methods", "order", "origin", "pattern",
+        "forward_credential", "id", "identity_token", "introspector", "issuers", "meter", "methods", "order", "origin",
+        "pattern",
         "policies", "preserve_host", "required_permissions", "required_roles", "required_scopes", "response_drop",
         "strip_prefix",
     )  # fmt: skip
@@ -183,6 +184,7 @@ class Route:
         self.strip_prefix = (config.strip_prefix or "").rstrip("/").encode("ascii")
         self.forward_credential = config.forward_credential
         self.preserve_host = config.preserve_host
+        self.identity_token = access.identity_token
         self.body_bytes_max = config.body_bytes_max
         self.response_drop = _OURS | (_OURS_LIMITED if config.policies else frozenset())
         self.addresses = _filter(access.addresses, f"route {config.id}")
@@ -284,7 +286,8 @@ class Tenant:
 
     __slots__ = (
         "__weakref__", "addresses", "authorization_servers", "challenge", "config", "has_cors", "id", "in_flight_max",
-        "issuers", "machines", "meter", "origins", "paths", "routes", "subdomain", "suspended", "takes_oauth",
+        "issuers", "key_set", "machines", "meter", "origins", "paths", "routes", "signing_key", "subdomain",
+        "suspended", "takes_oauth",
         "tenant_line", "trie", "version",
     )  # fmt: skip
 
@@ -312,6 +315,12 @@ class Tenant:
         """By the `mch_...` Clerk knows them by."""
         self.challenge = b'Bearer realm="%b"' % self.subdomain.encode("ascii")
         self.tenant_line = b"X-Vantage-Tenant: %b\r\n" % self.id.encode("ascii")
+        try:
+            self.key_set = identity.key_set(key.public_jwk for key in snapshot.identity_keys or ())
+        except ValueError as error:
+            raise SnapshotError(f"identity_keys: {error}") from None
+        self.signing_key = identity.signing_key(self.id, snapshot.identity_keys or ())
+        """None: no identity token can be made."""
         self.trie = _Node()
         for route in routes:
             _plant(self.trie, route)
@@ -412,6 +421,8 @@ def _epoch(config: RouteConfig, origin: Origin) -> str:
     tls = origin.tls
     if tls is not None:  # not the key: sealed anew it opens to the same
         concerns = (*concerns, tls.ca_certificates, tls.server_name, tls.client_certificate)
+    if config.access is not msgspec.UNSET and config.access.identity_token:  # an origin may refuse who comes without
+        concerns = (*concerns, "identity_token")
     return hashlib.sha256(msgspec.json.encode(concerns, order="deterministic")).hexdigest()[:16]
 
 

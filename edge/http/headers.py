@@ -6,7 +6,9 @@ Laws:  1. Hop-by-hop fields and those that Connection nominates never pass (RFC 
        directions. 2. Connection cannot nominate what the message or the gateway depends on. 3. Framing
        (Content-Length, Transfer-Encoding) never passes: who sends a message frames it. 4. Lines are written anew from
        name and value, never copied. 5. A client cannot speak in the gateway's own fields (Forwarded family,
-       X-Vantage-*). 6. What had to be known before the body does not pass behind it (RFC 9110 section 6.5.1).
+       X-Vantage-*), nor an origin in X-Vantage-*, nor either in a name that some server takes for one of them
+       (`X.Vantage.Tenant`). 6. What had to be known before the body does not pass behind it (RFC 9110 section 6.5.1).
+       7. Cookies of Clerk's are no origin's business; all others pass octet for octet.
 Not here: fields we add (forwarded, writer, phases.forward, phases.reply).
 """
 
@@ -16,7 +18,7 @@ from typing import Final
 
 from edge.http.fields import members, tokens
 from edge.http.grammar import FIELD_LINE
-from edge.http.messages import FieldSection
+from edge.http.messages import Field, FieldSection
 
 _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
 HOP_BY_HOP: Final = _FRAMING | {
@@ -29,7 +31,13 @@ _REWRITTEN: Final = frozenset({
     b"expect", b"forwarded", b"host", b"proxy", b"x-original-url", b"x-real-ip", b"x-rewrite-url",
 })  # fmt: skip
 # All of X-Forwarded-*: frameworks believe -Prefix, -Scheme, -Ssl and -User from whoever stands before them.
-_OWN_PREFIXES: Final = (b"x-vantage-", b"x-forwarded-")
+_OURS: Final = (b"x-vantage-",)
+_OWN_PREFIXES: Final = (*_OURS, b"x-forwarded-")
+# CGI makes a variable of a name by upper-casing it and writing "_" for what is no letter or digit, some servers for
+# every such octet: names that only differ there are looked at as one.
+_FOLDED: Final = bytes(octet if chr(octet).isalnum() and octet < 128 else 45 for octet in bytes(range(256)).lower())
+# Sessions are proved by Authorization; these would hand an origin what it could act in the caller's name with.
+_CLERK_COOKIES: Final = (b"__session", b"__client", b"__clerk", b"__refresh")
 # Nominating one of these would strip an origin of what it decides by ("hop-by-hop abuse").
 ESSENTIAL: Final = frozenset({
     b"accept", b"age", b"authorization", b"cache-control", b"content-encoding", b"content-range", b"content-type",
@@ -56,19 +64,46 @@ _NEVER_BEHIND_PREFIXES: Final = (
 
 
 def request_lines(section: FieldSection, drop: frozenset[bytes]) -> bytes:
-    """Give a request's end-to-end lines without `drop` (lower-cased names). Host, Expect, the Forwarded family and
-    X-Vantage-* are always left out; Via stays, ours is added behind it. Complexity: one look-up once remembered.
+    """Give a request's end-to-end lines without `drop` (lower-cased names). Host, Expect, the Forwarded family,
+    X-Vantage-* and Clerk's cookies are always left out; Via stays, ours is added behind it. Complexity: one look-up
+    once remembered.
     """
     key = (b">", drop)
     lines: bytes | None = section.derived.get(key)
     if lines is None:
-        lines = section.derived[key] = _lines(section, drop | HOP_BY_HOP | _REWRITTEN, own=_OWN_PREFIXES)
+        fields = _without_clerk(section) if b"cookie" in section.index else section.fields
+        lines = _lines(section, fields, drop | HOP_BY_HOP | _REWRITTEN, own=_OWN_PREFIXES)
+        section.derived[key] = lines
     return lines
 
 
+def has_cookies(section: FieldSection) -> bool:
+    """Whether a cookie passes on."""
+    return b"cookie" in section.index and any(name.lower() == b"cookie" for name, _ in _without_clerk(section))
+
+
+def _without_clerk(section: FieldSection) -> tuple[Field, ...]:
+    """Take Clerk's cookies out of Cookie (RFC 6265 section 4.2.1), and the field where nothing else was in it."""
+    if not any(b"__" in value for value in section.index[b"cookie"]):
+        return section.fields
+    fields = []
+    for field in section.fields:
+        name, value = field
+        if name.lower() == b"cookie":
+            pairs = value.split(b";")
+            kept = [pair for pair in pairs if not pair.lstrip(b" \t").startswith(_CLERK_COOKIES)]
+            if len(kept) != len(pairs):
+                rest = b";".join(kept).strip(b" \t")
+                if not rest:
+                    continue
+                field = (name, rest)
+        fields.append(field)
+    return tuple(fields)
+
+
 def response_lines(section: FieldSection, drop: frozenset[bytes]) -> bytes:
-    """Give a response's end-to-end lines without `drop` (lower-cased names). Date, where there is one, comes first:
-    the writer relies on it to see cheaply whether it must add one.
+    """Give a response's end-to-end lines without `drop` (lower-cased names) and X-Vantage-*. Date, where there is one,
+    comes first: the writer relies on it to see cheaply whether it must add one.
     """
     key = (b"<", drop)
     lines: bytes | None = section.derived.get(key)
@@ -76,7 +111,7 @@ def response_lines(section: FieldSection, drop: frozenset[bytes]) -> bytes:
         dropped = drop | HOP_BY_HOP | {b"date"}
         dates = () if b"date" in drop else section.index.get(b"date", ())
         date = b"Date: %b\r\n" % dates[0] if dates else b""
-        lines = section.derived[key] = date + _lines(section, dropped, own=())
+        lines = section.derived[key] = date + _lines(section, section.fields, dropped, own=_OURS)
     return lines
 
 
@@ -109,10 +144,10 @@ def trailers(section: FieldSection, raw: bytes) -> bytes:
 
 def _may_follow(name: bytes, dropped: frozenset[bytes]) -> bool:
     """Names with "_" may not: who merges trailers into the header section may take them for their look-alikes."""
-    lower = name.lower()
-    if b"_" in lower:
+    if b"_" in name or name.lower() in dropped:
         return False
-    return lower not in _NEVER_BEHIND and lower not in dropped and not lower.startswith(_NEVER_BEHIND_PREFIXES)
+    folded = name.translate(_FOLDED)
+    return folded not in _NEVER_BEHIND and not folded.startswith(_NEVER_BEHIND_PREFIXES)
 
 
 def nominated(section: FieldSection) -> frozenset[bytes]:
@@ -121,10 +156,14 @@ def nominated(section: FieldSection) -> frozenset[bytes]:
     return tokens(b",".join(values)) - ESSENTIAL if values else frozenset()
 
 
-def _lines(section: FieldSection, dropped: frozenset[bytes], own: tuple[bytes, ...]) -> bytes:
-    dropped |= nominated(section)
+def _lines(
+    section: FieldSection, fields: tuple[Field, ...], dropped: frozenset[bytes], own: tuple[bytes, ...]
+) -> bytes:
+    gone = nominated(section)
     return b"".join([
         b"%b: %b\r\n" % (name, value)
-        for name, value in section.fields
-        if (lower := name.lower()) not in dropped and not lower.startswith(own)
+        for name, value in fields
+        if (folded := name.translate(_FOLDED)) not in dropped
+        and not folded.startswith(own)
+        and (not gone or name.lower() not in gone)
     ])  # fmt: skip

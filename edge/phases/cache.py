@@ -346,7 +346,7 @@ def _unkeyed(section: FieldSection, plan: CachePlan, anonymous: bool) -> str | N
         return "nominated"  # the key would hold what the origin does not see
     if plan.shared:
         return None
-    if b"cookie" in index and b"cookie" not in plan.names:
+    if b"cookie" in index and b"cookie" not in plan.names and headers.has_cookies(section):
         return "cookie"
     if anonymous and b"authorization" in index and b"authorization" not in plan.names:
         return "authorization"

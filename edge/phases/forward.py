@@ -3,8 +3,9 @@
 In:    the exchange after authentication; the target.
 Out:   UpstreamRequest; GatewayError body-too-large.
 Laws:  1. The path is the normalised one, rewritten; the query goes on byte for byte. 2. What a client says in the
-       gateway's name (X-Vantage-*, X-Request-Id, Forwarded family) never passes. 3. The credential is not forwarded
-       unless the route says so. 4. Another attempt only as the error allows, never once a streamed body was read.
+       gateway's name (X-Vantage-*, X-Request-Id, Forwarded family) never passes. 3. The fields that carried the
+       credential are not forwarded unless the route says so; other credentials are the origin's, Clerk's cookies
+       nobody's. 4. Another attempt only as the error allows, never once a streamed body was read.
        5. Trailers are asked for and announced only where they can arrive: a client that takes them, an answer that is
        not kept.
 Not here: end-to-end fields (edge.http.headers), sending (edge.net.upstream), candidates (phases.balance).
@@ -12,28 +13,22 @@ Not here: end-to-end fields (edge.http.headers), sending (edge.net.upstream), ca
 
 from __future__ import annotations
 
-import json
+from functools import lru_cache
 from typing import Final
 
 from edge.errors import GatewayError, Retry, Source
-from edge.exchange import NOTHING, Exchange, Principal
+from edge.exchange import NOTHING, Exchange, introduced, introduction
 from edge.http import forwarded, headers, upgrade, writer
 from edge.http.messages import ClientBody, Reply
 from edge.ports import UpstreamRequest, UpstreamResponse
 from edge.snapshot import Route, Target, Tenant
 
-PRINCIPAL_VERSION: Final = 1
 # RFC 9110 section 9.2.2.
 IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"})
 
 _OURS: Final = frozenset({b"x-request-id"})
 _CONDITIONS: Final = frozenset({b"if-none-match", b"if-modified-since"})
 _HOPS: Final = frozenset({b"max-forwards"})
-# What is left out, by what carried the credential: made once, because headers remembers lines by these sets.
-_DROPS: Final = {
-    consumed: (_OURS | consumed, _OURS | consumed | _CONDITIONS)
-    for consumed in (NOTHING, frozenset({b"x-api-key"}), frozenset({b"authorization"}))
-}
 
 
 class Upload:
@@ -110,6 +105,8 @@ def request(
         framing = writer.request_framing(head.method, length)
         if length is None and b"trailer" in head.section.index:
             framing += headers.trailer_line(head.section)
+    if exchange.identity:  # not in what is remembered: it ends before an equal request does
+        framing = exchange.identity + framing
     origin = route.origin
     return UpstreamRequest(
         tenant.id, target.id, target.url, head.method,
@@ -151,7 +148,7 @@ def _lines(
     named = section.index.get(b"host")
     asked_host = named[0] if named is not None else head.host
     consumed = NOTHING if route.forward_credential else exchange.consumed
-    drop = _DROPS[consumed][exchange.cache_key is not None]  # to keep an answer, all of it is wanted
+    drop = _drop(consumed, exchange.cache_key is not None)
     told = exchange.told
     extra = b"%b%b%b" % (
         forwarded.lines(exchange.client_ip, exchange.scheme, asked_host, head.version)
@@ -170,6 +167,13 @@ def _lines(
     host = asked_host if route.preserve_host else target.authority
     lines = headers.request_lines(section, drop)
     return writer.request_start(head.method, path, host, lines, extra + b"X-Request-Id: ")
+
+
+@lru_cache(maxsize=64)
+def _drop(consumed: frozenset[bytes], keeps: bool) -> frozenset[bytes]:
+    """Give what is left out: what carried the credential, and conditions where the answer is to be kept, since that
+    wants all of it. Remembered: a verifier names its fields by one and the same set."""
+    return _OURS | consumed | (_CONDITIONS if keeps else NOTHING)
 
 
 def _takes_trailers(exchange: Exchange) -> bool:
@@ -207,18 +211,6 @@ def reply(exchange: Exchange, route: Route, response: UpstreamResponse) -> Reply
     return made
 
 
-def principal_value(principal: Principal) -> bytes:
-    """Give X-Vantage-Principal: compact JSON in ASCII, version first."""
-    members: dict[str, object] = {"v": PRINCIPAL_VERSION, "kind": principal.kind, "sub": principal.subject}
-    if principal.scopes:
-        members["scopes"] = principal.scopes
-    if principal.org_id is not None:
-        members["org"] = principal.org_id
-    if principal.role is not None:
-        members["role"] = principal.role
-    return json.dumps(members, separators=(",", ":")).encode("ascii")
-
-
 def _principal_line(exchange: Exchange) -> bytes:
     """Remembered in the section for the principal of the equal request before."""
     principal = exchange.principal
@@ -229,6 +221,6 @@ def _principal_line(exchange: Exchange) -> bytes:
     if kept is not None and kept[0] is principal:
         line: bytes = kept[1]
         return line
-    line = b"X-Vantage-Principal: %b\r\n" % principal_value(principal)
+    line = b"X-Vantage-Principal: %b\r\n" % introduced(introduction(principal))
     derived["principal-line"] = (principal, line)
     return line

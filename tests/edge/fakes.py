@@ -13,13 +13,17 @@ Longer than 400 lines because every port has its fake here, so that a test of th
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from contracts import snapshot as published
 from contracts.clerk import Expectation
+from contracts.identity import SigningKey
 from contracts.keysets import KeySet
 from contracts.snapshot import KeyRecord, OriginConfig, PolicyConfig, RouteConfig, Snapshot
 from edge.errors import GatewayError
@@ -71,6 +75,16 @@ def a_snapshot(*routes: RouteConfig, origins: Sequence[OriginConfig] = (), versi
         routes=routes,
         origins=tuple(origins) or (an_origin(),),
     )
+
+
+def an_identity_key(kid: str = "kid-1", private: str | None = "sealed") -> published.IdentityKeyConfig:
+    jwk = json.dumps({"kty": "EC", "crv": "P-256", "kid": kid}, separators=(",", ":"))
+    return published.IdentityKeyConfig(id=kid, public_jwk=jwk, private_key=private)
+
+
+def with_keys(*routes: RouteConfig, keys: Sequence[published.IdentityKeyConfig] | None = None, **more: Any) -> Snapshot:
+    given = (an_identity_key(),) if keys is None else tuple(keys)
+    return msgspec.structs.replace(a_snapshot(*routes, **more), identity_keys=given)
 
 
 def a_bucket(rate: float = 10, burst: int = 2, **fields: Any) -> PolicyConfig:
@@ -385,6 +399,23 @@ class FakeRecorder:
         self.refusals.append((error, client_ip, request_id))
 
 
+class FakeSigner:
+    """Signs in words; `away` is why it cannot."""
+
+    def __init__(self) -> None:
+        self.signed: list[tuple[SigningKey, bytes]] = []
+        self.away = ""
+
+    def issuer(self, tenant: Tenant) -> str:
+        return f"https://{tenant.subdomain}.example.com"
+
+    def sign(self, key: SigningKey, message: bytes) -> bytes:
+        if self.away:
+            raise GatewayError("identity-unavailable", "Not now.", internal=self.away)
+        self.signed.append((key, message))
+        return b"signed by " + key.kid.encode()
+
+
 # --- The stage ------------------------------------------------------------------------------------------------------
 
 
@@ -404,10 +435,11 @@ class Stage:
         self.health = FakeHealth()
         self.origin = FakeUpstream(self.clock)
         self.recorder = FakeRecorder()
+        self.signer = FakeSigner()
         self.pipeline = Pipeline(
             Ports(
                 self.clock, self.identifiers, self.config, self.keys, self.sessions, self.counters, self.cache,
-                self.health, self.origin, self.recorder, self.issuers, self.tokens,
+                self.health, self.origin, self.recorder, self.issuers, self.tokens, self.signer,
             )
         )  # fmt: skip
         self.publish(snapshot or a_snapshot(*(routes or (a_route(),))))

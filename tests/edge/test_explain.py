@@ -19,6 +19,7 @@ from tests.edge.fakes import (
     a_route,
     a_snapshot,
     an_origin,
+    with_keys,
 )
 from tests.edge.phases.test_auth import DEMO_KEY, KEY, a_token
 from tests.edge.phases.test_auth_tokens import the_keys, the_snapshot
@@ -254,3 +255,19 @@ def test_about_an_opaque_token_nobody_is_asked_but_one_is_told_who_would_be():
     assert explain(snapshot, Described("GET", "/", fields), known).status == 200
     told = explain(snapshot, Described("GET", "/", (("Authorization", "Bearer oat_1"),)), known)
     assert ("introspect", {"authority": "clerk_access"}) in [(step.phase, step.facts) for step in told.steps]
+
+
+def test_a_route_with_an_identity_token_tells_the_claims_and_signs_nothing():
+    snapshot = with_keys(a_route("/*", access=AccessConfig(identity_token=True)))
+    told = explain(snapshot, Described("GET", "/", host="demo.example.com"))
+    (step,) = [step for step in told.steps if step.phase == "identity"]
+    assert (told.status, step.decision, step.facts["key"]) == (200, "would be signed", "kid-1")
+    assert '"iss":"https://demo.example.com","aud":"origin-1"' in step.facts["claims"]
+    assert "X-Vantage-Identity" not in repr(told.steps[-1].facts)
+
+
+def test_a_document_of_the_gateways_own_is_asked_of_no_route():
+    told = explain(with_keys(a_route("/*")), Described("GET", "/.well-known/jwks.json"))
+    assert told.status == 200
+    assert [(step.phase, step.decision) for step in told.steps] == [("identify", "found"), ("match", "not asked")]
+    assert "itself" in told.steps[-1].facts["because"]

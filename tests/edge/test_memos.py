@@ -219,7 +219,7 @@ class World:
         self.pipeline = Pipeline(
             Ports(
                 stage.clock, stage.identifiers, stage.config, stage.keys, stage.sessions, stage.counters, stage.cache,
-                stage.health, self, Recorder(Meter(), self.log), stage.issuers, stage.tokens,
+                stage.health, self, Recorder(Meter(), self.log), stage.issuers, stage.tokens, stage.signer,
             )
         )  # fmt: skip
         for host, snapshot in self.snapshots.items():

@@ -17,7 +17,7 @@ PROTOCOLS = [
 def test_ports_holds_one_of_each():
     assert {type_name.lower() for type_name in PROTOCOLS} == {
         "clock", "identifiers", "configview", "keystore", "sessionkeys", "counters", "cache", "healthview", "upstream",
-        "recorder", "issuerkeys", "tokencheck",
+        "recorder", "issuerkeys", "tokencheck", "identitysigner",
     }  # fmt: skip
     assert len(ports.Ports.__dataclass_fields__) == len(PROTOCOLS)
 

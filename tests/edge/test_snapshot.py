@@ -1,14 +1,15 @@
 """A tenant's snapshot compiled for reading (edge.snapshot): routing against a model, and what is precomputed."""
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET
 
 from contracts.patterns import Capture, Literal, parse_pattern
-from contracts.snapshot import AccessConfig, CacheConfig, OriginTlsConfig, SnapshotError
+from contracts.snapshot import AccessConfig, CacheConfig, OriginTlsConfig, SnapshotError, identity_key_place
 from edge.snapshot import OriginTls, compile_snapshot
-from tests.edge.fakes import a_bucket, a_cache, a_route, a_snapshot, an_origin
+from tests.edge.fakes import TENANT, a_bucket, a_cache, a_route, a_snapshot, an_identity_key, an_origin, with_keys
 
 
 def a_tenant(*routes, **more):
@@ -234,3 +235,34 @@ def test_a_routes_mode_says_which_kinds_of_credential_it_takes(mode, accept, kin
 def test_a_route_for_any_credential_that_names_none_does_not_compile(access):
     with pytest.raises(SnapshotError, match="at least one kind"):
         compile_snapshot(a_snapshot(a_route("/*", "any", access=access)))
+
+
+# --- Identity keys --------------------------------------------------------------------------------------------------
+
+
+def test_all_identity_keys_are_published_and_the_first_private_one_signs():
+    keys = [an_identity_key("next", None), an_identity_key("a"), an_identity_key("b")]
+    tenant = compile_snapshot(with_keys(a_route(), keys=keys))
+    assert tenant.key_set == b'{"keys":[%b]}' % b",".join(key.public_jwk.encode() for key in keys)
+    assert tenant.signing_key == ("a", "sealed", identity_key_place(TENANT, "a"))
+
+
+@pytest.mark.parametrize("snapshot", [a_snapshot(a_route()), with_keys(a_route(), keys=[])])
+def test_without_identity_keys_nothing_is_published_and_nothing_signs(snapshot):
+    tenant = compile_snapshot(snapshot)
+    assert (tenant.key_set, tenant.signing_key) == (b'{"keys":[]}', None)
+
+
+def test_a_public_key_that_is_none_does_not_compile():
+    broken = msgspec.structs.replace(an_identity_key(), public_jwk="]")
+    with pytest.raises(SnapshotError, match="identity_keys: a public key is not a JWK"):
+        compile_snapshot(with_keys(a_route(), keys=[broken]))
+
+
+def test_a_route_says_whether_it_sends_an_identity_token():
+    asks = [
+        a_route("/a"),
+        a_route("/b", access=AccessConfig()),
+        a_route("/c", access=AccessConfig(identity_token=True)),
+    ]
+    assert [route.identity_token for route in compile_snapshot(with_keys(*asks)).routes] == [False, False, True]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edge.http import headers
 from edge.http.parser import SectionMemo, parse_request_head, parse_response_head
@@ -109,6 +111,90 @@ def test_date_comes_first_in_a_response_unless_dropped():
     assert headers.response_lines(given, NOTHING) == b"Date: Sun, 06 Nov 1994 08:49:37 GMT\r\nServer: x\r\n"
     assert headers.response_lines(given, NOTHING) is headers.response_lines(given, NOTHING)
     assert headers.response_lines(given, frozenset({b"date"})) == b"Server: x\r\n"
+
+
+# Names that some server takes for one of ours
+
+
+@pytest.mark.parametrize(
+    "name",
+    [b"X.Vantage.Principal", b"X-Vantage.Tenant", b"x~vantage!identity", b"X-VANTAGE-IDENTITY", b"X.Forwarded.For",
+     b"X-Real.IP", b"Transfer.Encoding", b"Proxy!Authorization"],
+)  # fmt: skip
+def test_a_name_that_a_server_may_read_as_one_of_ours_does_not_pass(name):
+    """RFC 3875 section 4.1.18: in HTTP_*, "all occurrences of '-' [are] replaced with '_'"; some replace more."""
+    assert headers.request_lines(section(name + b": forged"), NOTHING) == b""
+    assert headers.trailers(answer(), name + b": forged\r\n") == b""
+
+
+@pytest.mark.parametrize("name", [b"X-Vantage", b"X-Vantages-A", b"XVantage-A", b"X-A.B", b"!", b"Forwarded-For"])
+def test_other_names_pass_as_they_are(name):
+    assert headers.request_lines(section(name + b": 1"), NOTHING) == name + b": 1\r\n"
+
+
+def test_what_is_dropped_by_name_is_dropped_under_its_look_alikes():
+    given = section(b"X.Api.Key: secret", b"X-Api-Key: secret")
+    assert headers.request_lines(given, frozenset({b"x-api-key"})) == b""
+
+
+def test_a_nominated_name_with_other_octets_is_nominated():
+    assert headers.request_lines(section(b"Connection: X.Hop", b"x.hOP: 1", b"X-Hop: 2"), NOTHING) == b"X-Hop: 2\r\n"
+
+
+@pytest.mark.parametrize("name", [b"X-Vantage-Principal", b"x-vantage-anything", b"X_Vantage_Tenant"])
+def test_an_origin_does_not_speak_in_our_name_either(name):
+    assert headers.response_lines(answer(name + b": forged", b"A: b"), NOTHING) == b"A: b\r\n"
+
+
+def test_what_belongs_to_the_way_here_an_origin_may_say():
+    assert headers.response_lines(answer(b"X-Forwarded-For: 1"), NOTHING) == b"X-Forwarded-For: 1\r\n"
+
+
+# Clerk's cookies
+
+
+@pytest.mark.parametrize(
+    ("value", "passes"),
+    [
+        (b"__session=eyJ", None),
+        (b"a=1; __session=eyJ", b"a=1"),
+        (b"__session=eyJ; a=1", b"a=1"),
+        (b"a=1; __session_Ab3=eyJ;b=2", b"a=1;b=2"),
+        (b"__client_uat=1; __clerk_db_jwt=x; __refresh_Ab3=y; __client=z", None),
+        (b'a="x y" ;  b=\xff=;; __clerk_handshake=x; c', b'a="x y" ;  b=\xff=;; c'),
+        (b"  ;\t__session=x", None),
+        (b"x__session=1; _session=2; __Session=3", b"x__session=1; _session=2; __Session=3"),
+        (b"my=__session", b"my=__session"),
+        (b"a=1;", b"a=1;"),
+        (b"__host=1", b"__host=1"),
+    ],
+)
+def test_clerks_cookies_stay_here_and_all_others_pass_octet_for_octet(value, passes):
+    """RFC 6265 section 4.2.1: cookie-string = cookie-pair *( ";" SP cookie-pair )."""
+    given = section(b"A: b", b"Cookie: " + value, b"C: d")
+    cookie = b"" if passes is None else b"Cookie: %b\r\n" % passes
+    assert headers.request_lines(given, NOTHING) == b"A: b\r\n" + cookie + b"C: d\r\n"
+    assert headers.has_cookies(given) is (passes is not None)
+
+
+def test_each_cookie_line_is_looked_at_by_itself():
+    given = section(b"cookie: __session=x", b"COOKIE: a=1", b"X: __session=x")
+    assert headers.request_lines(given, NOTHING) == b"COOKIE: a=1\r\nX: __session=x\r\n"
+    assert not headers.has_cookies(section(b"A: b"))
+
+
+_VALUES = st.text(alphabet='ab=_"\\, \t', max_size=12).map(str.encode)
+_PAIR = st.builds(lambda name, value: name + b"=" + value, st.sampled_from([b"a", b"__x", b"", b"_session"]), _VALUES)
+_CLERKS = st.sampled_from([b"__session=1", b"__client_uat=0", b"__clerk_db_jwt", b"__refresh_x=a=b"])
+
+
+@given(st.lists(st.tuples(st.booleans(), _PAIR, _CLERKS), min_size=1, max_size=8))
+def test_what_is_left_of_a_cookie_is_what_would_have_been_sent_without_clerks(made):
+    value = b"; ".join(clerks if is_clerks else pair for is_clerks, pair, clerks in made)
+    without = b"; ".join(pair for is_clerks, pair, _ in made if not is_clerks)
+    expected = without.strip(b" \t") if any(is_clerks for is_clerks, *_ in made) else value.strip(b" \t")
+    lines = headers.request_lines(section(b"Cookie: " + value), NOTHING)
+    assert lines == (b"Cookie: %b\r\n" % expected if expected or b"__" not in value else b"")
 
 
 # Trailers

@@ -1,14 +1,27 @@
 """The request that goes to the origin (edge.phases.forward)."""
 
-import json
+import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from contracts.snapshot import AccessConfig
 from edge.errors import GatewayError, Retry
 from edge.exchange import Exchange, Principal
 from edge.http.forwarded import Told
-from edge.phases.forward import principal_value
-from tests.edge.fakes import Pieces, Stage, a_cache, a_head, a_response, a_route, a_snapshot, an_origin
+from tests.edge.fakes import (
+    TENANT,
+    Pieces,
+    Stage,
+    a_cache,
+    a_head,
+    a_response,
+    a_route,
+    a_snapshot,
+    an_origin,
+    with_keys,
+)
 
 
 def sent(stage, index=0):
@@ -332,14 +345,72 @@ def test_the_same_targets_timeout_is_not_waited_out_twice():
 # --- Principals -----------------------------------------------------------------------------------------------------
 
 
-def test_a_principal_is_told_as_compact_ascii_json():
-    value = principal_value(Principal("user", "user_ä\r\n", ("a b",), "org_1", "org:admin"))
-    assert json.loads(value) == {
-        "v": 1, "kind": "user", "sub": "user_ä\r\n", "scopes": ["a b"], "org": "org_1", "role": "org:admin",
-    }  # fmt: skip
-    assert value.isascii()
-    assert b"\r" not in value
-    assert principal_value(Principal("key", "key-1")) == b'{"v":1,"kind":"key","sub":"key-1"}'
+NAMES = ("X-Vantage-Principal", "X-Vantage-Tenant", "X-Vantage-Identity")
+
+
+def _spelt(name: str) -> st.SearchStrategy[str]:
+    """A name in any case, with what some server takes for a hyphen."""
+    octets = [st.sampled_from("-_.!~*") if letter == "-" else st.sampled_from((letter, letter.swapcase()))
+              for letter in name]  # fmt: skip
+    return st.tuples(*octets).map("".join)
+
+
+FORGED = st.lists(
+    st.tuples(
+        st.sampled_from(NAMES).flatmap(_spelt) | st.sampled_from(("Accept", "Connection", "Cookie")),
+        st.sampled_from(("forged", "X-Vantage-Principal, X-Vantage-Tenant", '{"v":1,"kind":"user","sub":"root"}')),
+    ),
+    max_size=8,
+)
+
+
+@given(FORGED, st.sampled_from(["public", "apikey_required"]), st.booleans(), st.booleans())
+def test_whatever_a_client_sends_the_origin_sees_what_we_say_of_it_once(fields, auth, vouched, forward_credential):
+    access = AccessConfig(identity_token=vouched)
+    stage = Stage(snapshot=with_keys(a_route(auth=auth, access=access, forward_credential=forward_credential)))
+    stage.knows_key("key-of-alice")
+    assert stage.get("/", *fields, ("X-API-Key", "key-of-alice")).status == 200
+    seen = [line.partition(": ") for line in stage.origin.heads[0].split("\r\n")[1:] if line]
+    ours = [(name, value) for name, _, value in seen if re.match("(?i)x[^a-z0-9]vantage", name)]
+    expected = {"X-Vantage-Tenant": TENANT}
+    if auth != "public":
+        expected["X-Vantage-Principal"] = '{"v":1,"kind":"key","sub":"key-1","scopes":["read","write"]}'
+    if vouched:
+        expected["X-Vantage-Identity"] = stage.recorder.records[0].identity.decode()[20:-2]
+    assert sorted(ours) == sorted(expected.items())
+
+
+def test_the_fields_of_a_credential_go_and_other_credentials_stay_the_origins():
+    stage = Stage(a_route(auth="apikey_required"))
+    stage.knows_key("key-of-alice")
+    stage.get("/", ("X-API-Key", "key-of-alice"), ("Authorization", "Basic b3JpZ2lu"))
+    assert "Authorization: Basic b3JpZ2lu" in sent(stage)[1]
+    assert "key-of-alice" not in stage.origin.heads[0]
+
+
+def test_whichever_fields_carried_a_credential_they_go():
+    stage = Stage(a_route(auth="apikey_required"))
+    stage.knows_key("key-of-alice")
+    carried = frozenset({b"signature", b"signature-input", b"x-api-key"})
+
+    class ByThree:
+        def verify(self, credential, exchange, tenant, route):
+            credential.fields = carried
+            return Principal("service", "svc_1")
+
+    stage.pipeline._authenticator.verifiers["key"] = ByThree()
+    stage.get("/", ("X-API-Key", "k" * 20), ("Signature", "ve=:x:"), ("Signature-Input", "ve=()"), ("Accept", "*/*"))
+    assert [name.partition(":")[0] for name in sent(stage)[1][:2]] == ["Host", "Accept"]
+    assert not any(name.startswith("Signature") for name in sent(stage)[1])
+
+
+@pytest.mark.parametrize("auth", ["public", "apikey_required"])
+@pytest.mark.parametrize("forward_credential", [True, False])
+def test_clerks_cookies_reach_no_origin(auth, forward_credential):
+    stage = Stage(a_route(auth=auth, forward_credential=forward_credential))
+    stage.knows_key("key-of-alice")
+    stage.get("/", ("X-API-Key", "key-of-alice"), ("Cookie", "a=1; __session=eyJ; __client_uat=2; b=2"))
+    assert "Cookie: a=1; b=2" in sent(stage)[1]
 
 
 ASKS = (("Connection", "Upgrade"), ("Upgrade", "h2c, websocket"), ("Sec-WebSocket-Key", "x"))
