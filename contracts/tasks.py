@@ -32,6 +32,8 @@ KEY_USES: Final = "keys.uses"
 """(): take what the edges said of keys (last used, digests under a newer pepper) to PostgreSQL."""
 ROTATE_KEYS: Final = "keys.rotate"
 """(): make successors of keys whose policy says so, end those that were replaced."""
+ROTATE_IDENTITY_KEYS: Final = "identity_keys.rotate"
+"""(): move identity keys on where it is time."""
 
 QUEUE_OF: Final = {
     PUBLISH: QUEUE_DEFAULT,
@@ -42,6 +44,7 @@ QUEUE_OF: Final = {
     EXPIRE_KEYS: QUEUE_MAINTENANCE,
     KEY_USES: QUEUE_MAINTENANCE,
     ROTATE_KEYS: QUEUE_MAINTENANCE,
+    ROTATE_IDENTITY_KEYS: QUEUE_MAINTENANCE,
 }
 
 BROKER_KEY_PREFIX: Final = "ve:celery:"

@@ -16,11 +16,16 @@ from sqlalchemy import select
 
 from webapp.extensions import current_settings, system_scope
 from webapp.models import Tenant
-from webapp.services import issuers, key_rotation, key_uses, origins
+from webapp.services import identity_keys, issuers, key_rotation, key_uses, origins
 from webapp.services.actor import Actor
 from webapp.services.errors import NotFound
 
-_SEALED = (("origin", origins.reseal), ("issuer", issuers.reseal), ("API key", key_rotation.reseal))
+_SEALED = (
+    ("origin", origins.reseal),
+    ("issuer", issuers.reseal),
+    ("identity key", identity_keys.reseal),
+    ("API key", key_rotation.reseal),
+)
 """The nouns that hold sealed secrets."""
 
 

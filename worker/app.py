@@ -95,7 +95,13 @@ def _configuration_or_exit() -> dict[str, Any]:
 app = Celery(
     "vantageedge",
     task_cls=Job,
-    include=["worker.tasks.publishing", "worker.tasks.health", "worker.tasks.cache", "worker.tasks.keys"],
+    include=[
+        "worker.tasks.publishing",
+        "worker.tasks.health",
+        "worker.tasks.cache",
+        "worker.tasks.keys",
+        "worker.tasks.identity_keys",
+    ],
 )
 app.add_defaults(_configuration_or_exit)
 _alive: liveness.Liveness | None = None

@@ -19,6 +19,7 @@ RECONCILE_EVERY_S: Final = 10.0
 EXPIRE_EVERY_S: Final = 60.0
 KEY_USES_EVERY_S: Final = 60.0
 ROTATE_EVERY_S: Final = 300.0
+IDENTITY_KEYS_EVERY_S: Final = 60.0
 LOCK_S: Final = 10
 LOOP_S: Final = 1
 """The beat renews its lock at least so often; far below LOCK_S, or it would lose it by its own sleep."""
@@ -31,6 +32,9 @@ def table(probe_shards: int) -> dict[str, dict[str, Any]]:
         "expire-keys": _entry(tasks.EXPIRE_KEYS, EXPIRE_EVERY_S, expires_s=EXPIRE_EVERY_S),
         "key-uses": _entry(tasks.KEY_USES, KEY_USES_EVERY_S, expires_s=KEY_USES_EVERY_S),
         "rotate-keys": _entry(tasks.ROTATE_KEYS, ROTATE_EVERY_S, expires_s=ROTATE_EVERY_S),
+        "rotate-identity-keys": _entry(
+            tasks.ROTATE_IDENTITY_KEYS, IDENTITY_KEYS_EVERY_S, expires_s=IDENTITY_KEYS_EVERY_S
+        ),
     }
     for shard in range(probe_shards):
         entries[f"sweep-{shard}"] = _entry(

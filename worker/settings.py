@@ -36,6 +36,8 @@ class WorkerSettings:
     """A job whose worker died comes back after this; no job may run longer."""
     reconcile_deep: int = 60
     """Each reconcile compares every key record of one tenant in so many; the next run, of the next ones."""
+    identity_key_days: int = 30
+    """So long an identity key signs before its successor is published."""
     log_level: str = "INFO"
 
 
@@ -67,6 +69,7 @@ def load(shared: console.Settings, environ: Mapping[str, str]) -> WorkerSettings
         probe_interval_s=_number(environ, "WORKER_PROBE_INTERVAL_S", 10.0, 0.1, 3_600),
         visibility_timeout_s=int(_number(environ, "WORKER_VISIBILITY_TIMEOUT_S", 120, 2, 3_600, whole=True)),
         reconcile_deep=int(_number(environ, "WORKER_RECONCILE_DEEP", 60, 1, 10_000, whole=True)),
+        identity_key_days=int(_number(environ, "IDENTITY_KEY_DAYS", 30, 1, 3_650, whole=True)),
         log_level=level,
     )
 

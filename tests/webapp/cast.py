@@ -35,6 +35,7 @@ def environment(database_url: str, owner_url: str, redis_url: str, **changed: st
         "REDIS_URL": redis_url,
         "SECRET_KEY": "s" * 40,
         "KEY_PEPPERS": "1:" + "ab" * 32,
+        "SEALING_KEYS": "1:" + "5a" * 32,
         "CLERK_PUBLISHABLE_KEY": "pk_live_Y2xlcmsuZXhhbXBsZS5jb20k",
         "CLERK_SECRET_KEY": "sk_live_x",
         "CLERK_JWT_KEY": PEM,

@@ -30,7 +30,7 @@ def _tables(app: Flask) -> list[str]:
 
 def _fill(alice: Person) -> None:
     origin = alice.make("/origins", an_origin())
-    alice.make("/routes", a_route(origin["id"]))
+    alice.make("/routes", a_route(origin["id"], identity_token=True))
     alice.make("/api-keys", {"name": "production-key"})
     alice.make("/issuers", an_issuer())
 

@@ -17,6 +17,7 @@ def test_everything_has_a_default(shared):
     assert loaded.metrics_port == 0
     assert loaded.probe_interval_s == 10.0
     assert loaded.visibility_timeout_s > JOB_S_MAX
+    assert loaded.identity_key_days == 30
 
 
 @pytest.mark.parametrize(
@@ -29,6 +30,9 @@ def test_everything_has_a_default(shared):
         ("WORKER_PROBE_INTERVAL_S", "nan"),
         ("WORKER_VISIBILITY_TIMEOUT_S", "-1"),
         ("WORKER_LOG_LEVEL", "LOUD"),
+        ("IDENTITY_KEY_DAYS", "0"),
+        ("IDENTITY_KEY_DAYS", "1.5"),
+        ("IDENTITY_KEY_DAYS", "3651"),
     ],
 )
 def test_a_wrong_value_is_an_error_that_names_its_variable(shared, variable, value):

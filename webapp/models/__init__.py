@@ -6,6 +6,7 @@ from webapp.models.api_key import ApiKey
 from webapp.models.audit_entry import AuditEntry
 from webapp.models.base import Base
 from webapp.models.config_version import ConfigVersion
+from webapp.models.identity_key import IdentityKey
 from webapp.models.issuer import Issuer
 from webapp.models.origin import Origin, Target
 from webapp.models.outbox import OutboxEntry
@@ -14,6 +15,6 @@ from webapp.models.tenant import Tenant
 from webapp.models.user import User
 
 __all__ = [
-    "ApiKey", "AuditEntry", "Base", "ConfigVersion", "Issuer", "Origin", "OutboxEntry", "Route", "Target", "Tenant",
-    "User",
+    "ApiKey", "AuditEntry", "Base", "ConfigVersion", "IdentityKey", "Issuer", "Origin", "OutboxEntry", "Route",
+    "Target", "Tenant", "User",
 ]  # fmt: skip

@@ -19,7 +19,7 @@ from webapp.extensions import tenant_scope
 from webapp.models import Origin, Route
 from webapp.schemas.paging import Page
 from webapp.schemas.route import RouteNew, RoutePatch, RouteQuery, RouteView
-from webapp.services import listing, publishing, route_access
+from webapp.services import identity_keys, listing, publishing, route_access
 from webapp.services.actor import Actor, require_admin
 from webapp.services.errors import Conflict, NotFound, invalid_from
 from webapp.services.origins import check_tenant
@@ -53,6 +53,8 @@ def create(actor: Actor, new: RouteNew) -> Written[RouteView]:
         held = change.session.scalar(select(func.count()).where(Route.tenant_id == actor.tenant_id)) or 0
         if held >= bounds.ROUTES_PER_TENANT_MAX:
             raise Conflict(f"A tenant has at most {bounds.ROUTES_PER_TENANT_MAX} routes.")
+        if new.identity_token:
+            identity_keys.ensure(change)
         row = Route(tenant_id=actor.tenant_id)
         _fill(row, new)
         change.session.add(row)
@@ -75,6 +77,8 @@ def update(actor: Actor, route_id: UUID, patch: RoutePatch, if_match: int | None
         if merged.origin_id != before.origin_id:
             _check_origin(change.session, actor, merged.origin_id)
         route_access.check_issuers(change.session, actor.tenant_id, merged)
+        if merged.identity_token and not before.identity_token:
+            identity_keys.ensure(change)
         _fill(row, merged)
         row.row_version += 1
         change.session.flush()

@@ -15,12 +15,13 @@ from webapp.extensions import current_settings
 from webapp.services.errors import Invalid
 
 
-def seal(field: str, secret: str, place: bytes) -> str:
+def seal(field: str, secret: str | bytes, place: bytes) -> str:
     """Raises Invalid."""
     keys = current_settings().sealing_keys
     if not keys:
         raise Invalid.field(field, "cannot be stored: this deployment has no SEALING_KEYS")
-    return sealing.seal(keys, secret.encode(), place, os.urandom(sealing.NONCE_BYTES))
+    octets = secret.encode() if isinstance(secret, str) else secret
+    return sealing.seal(keys, octets, place, os.urandom(sealing.NONCE_BYTES))
 
 
 def resealed(held: str, place: bytes) -> str | None:

@@ -19,19 +19,21 @@ from sqlalchemy.orm import Session
 
 from contracts import snapshot
 from contracts.bounds import CACHE_TTL_S_DEFAULT
-from webapp.models import Issuer, Origin, Route, Target, Tenant
+from webapp.models import IdentityKey, Issuer, Origin, Route, Target, Tenant
+from webapp.models.identity_key import STATES
 from webapp.services import origin_tls, route_access
 
 _IDS: Final = ("id", "origin_id")
 
 
 def build(session: Session, tenant: Tenant, version: int) -> snapshot.Snapshot:
-    """Blocks on four queries. Complexity: linear in the tenant's rows."""
+    """Blocks on four queries, and one more for identity keys. Complexity: linear in the tenant's rows."""
     columns = Route.__table__.c
     shown = [cast(column, Text).label(column.name) if column.name in _IDS else column for column in columns]
     rows = session.execute(
         select(*shown).where(columns.tenant_id == tenant.id, columns.enabled).order_by(columns.created_at, columns.id)
     ).all()
+    vouched = any((row.access or {}).get("identity_token") for row in rows)
     used = {UUID(text) for text in {row.origin_id for row in rows}}
     return snapshot.Snapshot(
         format=snapshot.FORMAT,
@@ -48,6 +50,7 @@ def build(session: Session, tenant: Tenant, version: int) -> snapshot.Snapshot:
         routes=tuple(_route(row) for row in rows),
         origins=_origins(session, tenant.id, used),
         issuers=_issuers(session, tenant.id) or UNSET,
+        identity_keys=_identity_keys(session, tenant.id) if vouched else UNSET,
     )
 
 
@@ -99,6 +102,22 @@ def _issuers(session: Session, tenant_id: UUID) -> tuple[snapshot.IssuerConfig, 
         for row in session.execute(
             select(*columns).where(columns.tenant_id == tenant_id).order_by(columns.created_at, columns.id)
         )
+    )
+
+
+def _identity_keys(session: Session, tenant_id: UUID) -> tuple[snapshot.IdentityKeyConfig, ...]:
+    """All are published; of the private halves only that of the one that signs travels."""
+    columns = IdentityKey.__table__.c
+    rows = session.execute(
+        select(*columns).where(columns.tenant_id == tenant_id).order_by(columns.created_at, columns.id)
+    )
+    return tuple(
+        snapshot.IdentityKeyConfig(
+            id=str(row.id),
+            public_jwk=row.public_jwk,
+            private_key=row.private_key_sealed if row.state == "signing" else None,
+        )
+        for row in sorted(rows, key=lambda row: STATES.index(row.state))
     )
 
 

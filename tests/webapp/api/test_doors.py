@@ -98,6 +98,7 @@ def test_a_member_reads_everything_and_changes_nothing_but_keys_of_their_own(
         "/api-keys/import": {"name": "imported", "key": "demo_key_abc123"},
         "/api-keys/import-many": {"keys": [{"name": "imported", "key": "demo_key_abc123"}]},
         "/cache/purge": {},
+        "/identity-keys/rotate": {},
     }
     own = {("POST", "/api-keys")}  # tests/webapp/api/test_api_keys.py
     for method, rule in _rules(app):
