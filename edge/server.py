@@ -250,8 +250,6 @@ class Edge:
             "issuer_keys_errors_total": {"": self.issuers.errors_total},
             "key_uses_dropped_total": {"": self.key_uses.dropped_total},
             "cache_errors_total": {"": self.cache.errors_total},
-            "identity_tokens_signed_total": {"": self.signer.signed_total},
-            "identity_errors_total": {"": self.signer.errors_total},
             "access_log_dropped_total": {"": self.log.dropped_total},
             "connections_refused_total": {
                 labels(reason=reason): count for reason, count in list(self.listener.refusals.total.items())
@@ -297,9 +295,13 @@ class Edge:
     def _collect_tokens(self, dump: Dump) -> None:
         from edge.telemetry.metrics import labels
 
-        dump.counters["introspections_total"] = {
-            labels(authority=authority, outcome=outcome): count
-            for (authority, outcome), count in list(self.tokens.total.items())
+        dump.counters |= {
+            "introspections_total": {
+                labels(authority=authority, outcome=outcome): count
+                for (authority, outcome), count in list(self.tokens.total.items())
+            },
+            "identity_tokens_signed_total": {"": self.signer.signed_total},
+            "identity_errors_total": {"": self.signer.errors_total},
         }
         dump.summed["introspection_breakers_open"] = {"": self.tokens.breakers_open}
 

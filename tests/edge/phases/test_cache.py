@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from contracts.bounds import CACHE_OBJECT_BYTES_MAX
 from contracts.keyspace import url_digest
 from edge.errors import ClientGone
-from edge.exchange import Exchange
+from edge.exchange import Exchange, Principal
 from edge.http.forwarded import Told
 from edge.phases import cache
 from edge.snapshot import joined
@@ -480,6 +480,30 @@ def test_what_a_principal_was_told_by_other_rights_is_not_told_again():
         stage.knows_key("alices_key_001", scopes=scopes)
         assert stage.get("/posts/1", ("X-API-Key", "alices_key_001"))["X-Cache"] == "MISS"
     assert stage.get("/posts/1", ("X-API-Key", "alices_key_001"))["X-Cache"] == "HIT"
+
+
+MEMBERS = ("kind", "subject", "scopes", "org_id", "role", "permissions", "client_id", "issuer")
+
+
+def _principal(**changed):
+    plain = {"kind": "user", "subject": "u", "scopes": ("a",), "org_id": "o", "role": "r", "permissions": ("p",)}
+    return Principal(**(plain | {"client_id": "c", "issuer": "i"} | changed))
+
+
+def test_every_member_that_an_origin_is_told_of_makes_an_answer_somebody_elses():
+    assert set(MEMBERS) == set(Principal.__dataclass_fields__) - {"policies", "notice"}  # between it and us
+    others = [{name: ("x",) if name in ("scopes", "permissions") else "x"} for name in MEMBERS]
+    moved = [{"scopes": ("a", "p"), "permissions": ()}, {"scopes": (), "permissions": ("a", "p")}, {"scopes": ("a,p",)}]
+    swapped = [{"client_id": "i", "issuer": "c"}, {"client_id": None, "issuer": "c"}, {"issuer": None}]
+    rights = {cache._rights(_principal(**changed)) for changed in ({}, *others, *moved, *swapped)}
+    assert len(rights) == 1 + len(others) + len(moved) + len(swapped)
+
+
+def test_a_cookie_that_no_origin_sees_is_no_reason_to_bypass():
+    stage = a_stage()
+    stage.get("/posts/1")
+    assert stage.get("/posts/1", ("Cookie", "__session=eyJ; __client_uat=1"))["X-Cache"] == "HIT"
+    assert stage.get("/posts/1", ("Cookie", "__session=eyJ; a=1"))["X-Cache"] == "BYPASS"
 
 
 def test_a_request_for_another_protocol_is_not_answered_from_memory_and_what_it_gets_is_not_kept():

@@ -60,7 +60,7 @@ def test_who_holds_it_already_is_told_so_and_of_another_version_gets_the_other()
 def test_the_path_is_ours_unless_a_route_names_it_without_captures(pattern, methods, whose):
     stage = Stage(snapshot=with_keys(a_route(pattern, methods=methods), keys=KEYS))
     for method in ("GET", "HEAD"):
-        stage.send(method, PATH)
+        assert stage.send(method, PATH).status == 200
     assert len(stage.origin.requests) == {"ours": 0, "theirs": 2}[whose]
 
 
