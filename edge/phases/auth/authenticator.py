@@ -96,7 +96,4 @@ class Authenticator:
         kind = credential.kind
         if kind not in route.accepts:
             raise invalid(tenant, route, f"{_WORDS[kind]} is not what the route takes")
-        verifier = self.verifiers.get(kind)
-        if verifier is None:
-            raise invalid(tenant, route, f"nobody here verifies {_WORDS[kind]}")
-        return verifier.verify(credential, exchange, tenant, route)
+        return self.verifiers[kind].verify(credential, exchange, tenant, route)
