@@ -276,7 +276,7 @@ def test_alice_is_believed_and_her_token_stays_here(signed):
     assert "Authorization" not in head
     assert (
         'X-Vantage-Principal: {"v":1,"kind":"user","sub":"user_alice","scopes":["org:posts:read"],"org":"org_demo",'
-        '"role":"org:admin"}\r\n'
+        '"role":"org:admin","permissions":["org:posts:read"],"issuer":"https://clerk.example.com"}\r\n'
     ) in head
 
 
