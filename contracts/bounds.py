@@ -97,6 +97,13 @@ ROTATE_EVERY_DAYS_MIN: Final = 1
 ROTATE_EVERY_DAYS_MAX: Final = 3_650
 SEARCH_CHARS_MAX: Final = 120
 
+# Services: machines that call.
+SERVICES_PER_TENANT_MAX: Final = 1_000
+"""They travel in every version of the configuration."""
+SERVICE_ADDRESSES_MAX: Final = 32
+SECRET_GRACE_S_DEFAULT: Final = 86_400
+SECRET_GRACE_S_MAX: Final = 604_800
+
 # The control plane's own API.
 PAGE_ITEMS_DEFAULT: Final = 50
 PAGE_ITEMS_MAX: Final = 200

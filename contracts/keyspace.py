@@ -81,6 +81,11 @@ def cache_generations(tenant_id: str) -> str:
     return f"{_ROOT}:cachegen:{{{tenant_id}}}"
 
 
+def nonce(tenant_id: str, nonce_digest: str) -> str:
+    """String with expiry: this nonce of a signed request was used; the digest is of the service's id and the nonce."""
+    return f"{_ROOT}:nonce:{{{tenant_id}}}:{nonce_digest}"
+
+
 def purge_receipt(tenant_id: str, call_id: str) -> str:
     """String with expiry: this call of a purge has advanced its generations; a second delivery must not."""
     return f"{_ROOT}:purged:{{{tenant_id}}}:{call_id}"

@@ -61,6 +61,7 @@ PROBLEMS: Final = _catalogue(
     Problem("credentials-missing", 401, "Credentials are required", "client"),
     Problem("credentials-invalid", 401, "The credentials are not valid", "client"),
     Problem("credentials-ambiguous", 400, "More than one kind of credential was sent", "client"),
+    Problem("digest-mismatch", 400, "The body is not the one its Content-Digest tells of", "client"),
     Problem("scope-insufficient", 403, "The credentials do not cover this request", "client"),
     Problem("auth-attempts-exceeded", 429, "Too many failed attempts to authenticate", "client"),
     Problem("identity-unavailable", 503, "Credentials cannot be checked right now", "gateway"),

@@ -178,6 +178,8 @@ class ServiceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     scopes: tuple[str, ...] = ()
     secrets: tuple[str, ...] = ()
     """hmac: one or two, newest first, each sealed, belonging to `service_secret_place`."""
+    previous_until: float | None = None
+    """Wall time from which the second secret is no longer believed; None where there is no second."""
     expires_at: float | None = None
     """Wall time, seconds since 1970."""
     addresses: tuple[str, ...] = ()

@@ -19,6 +19,7 @@ from edge.http.messages import ClientBody, Reply, RequestHead, ResponseHead
 
 if TYPE_CHECKING:
     from contracts.snapshot import PolicyConfig
+    from edge.http.digests import ContentDigest
     from edge.http.forwarded import Told
     from edge.ports import CacheKey, Verdict
     from edge.snapshot import Match, Origin, Route, Target, Tenant
@@ -88,11 +89,10 @@ def introduced(members: dict[str, object]) -> bytes:
 class Exchange:
     __slots__ = (
         "attempts", "body", "bytes_in", "bytes_out", "cache_key", "cache_reason", "cache_result", "cache_status",
-        "client_gone", "client_ip", "consumed", "error", "finished_mono", "head", "identity", "interim", "match",
-        "origin", "path", "preflight", "principal", "received_at", "received_mono", "reply", "request_id", "route",
-        "scheme",
-        "started_reply", "target", "tenant", "told", "upstream_first_mono", "upstream_last_mono", "upstream_start_mono",
-        "verdicts", "writing",
+        "client_gone", "client_ip", "consumed", "content_digest", "error", "finished_mono", "head", "identity",
+        "interim", "match", "origin", "path", "preflight", "principal", "received_at", "received_mono", "reply", "request_id",
+        "route", "scheme", "started_reply", "target", "tenant", "told", "upstream_first_mono", "upstream_last_mono",
+        "upstream_start_mono", "verdicts", "writing",
     )  # fmt: skip
 
     def __init__(
@@ -117,9 +117,11 @@ class Exchange:
         self.route: Route | None = None
         # CORS; the method a preflight asked about, when it was answered here
         self.preflight = b""
-        # authenticate; `consumed`: names of the fields that carried the credential
+        # authenticate; `consumed`: names of the fields that carried the credential; `content_digest`: what a body that
+        # still arrives must hash to, because it was signed
         self.principal: Principal | None = None
         self.consumed: frozenset[bytes] = NOTHING
+        self.content_digest: ContentDigest | None = None
         # admit
         self.verdicts: Sequence[Verdict] = ()
         # cache; result is None on a route without cache, else hit, miss, stale, bypass, revalidated;

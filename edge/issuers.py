@@ -1,11 +1,11 @@
 """Who else may say who calls, compiled for reading: a tenant's own issuers, and the machines it lets in.
 
 In:    contracts.snapshot.IssuerConfig and ServiceConfig, already validated by the control plane.
-Out:   Issuer, Machine.
+Out:   Issuer, Machine, Signer.
 Laws:  1. What was found out under an issuer's `place` (believed tokens) or `source` (fetched keys) is good for another
        only when that is equal: no two tenants' are, and a change of what it depends on makes a new one. 2. PEM keys
-       are read here, once: such an issuer needs no network. 3. A machine is one that Clerk knows; services that sign
-       their requests are not here.
+       are read here, once: such an issuer needs no network. 3. A machine is one that Clerk knows, a
+       signer one that signs its requests: neither passes for the other.
 Not here: fetching keys (edge.net.issuer_keys), believing (edge.phases.auth), opaque tokens.
 """
 
@@ -18,7 +18,7 @@ import msgspec
 
 from contracts.keysets import KeySet, KeySetError, parse_pem_keys
 from contracts.networks import NetworkError, Networks
-from contracts.snapshot import IssuerConfig, ServiceConfig, SnapshotError
+from contracts.snapshot import IssuerConfig, ServiceConfig, SnapshotError, service_secret_place
 from contracts.tokens import Form, Terms
 
 
@@ -77,7 +77,20 @@ class Machine:
         return not self.networks or self.networks.holding(client_ip) is not None
 
     def __repr__(self) -> str:
-        return f"<Machine {self.id}>"
+        return f"<{type(self).__name__} {self.id}>"
+
+
+class Signer(Machine):
+    """A service that signs its requests. `secrets`: sealed, belonging to `place`, newest first; the second one ends at
+    `previous_until`."""
+
+    __slots__ = ("place", "previous_until", "secrets")
+
+    def __init__(self, config: ServiceConfig, tenant_id: str) -> None:
+        super().__init__(config)
+        self.secrets = config.secrets
+        self.previous_until = config.previous_until
+        self.place = service_secret_place(tenant_id, config.id)
 
 
 def _digest(*parts: object) -> bytes:
@@ -96,3 +109,8 @@ def compile_issuers(configs: tuple[IssuerConfig, ...], tenant_id: str) -> dict[t
 def compile_machines(configs: tuple[ServiceConfig, ...]) -> dict[str, Machine]:
     """Give the machines Clerk knows by their `mch_...`. Raises SnapshotError."""
     return {config.key_id: Machine(config) for config in configs if config.kind == "clerk_machine"}
+
+
+def compile_signers(configs: tuple[ServiceConfig, ...], tenant_id: str) -> dict[str, Signer]:
+    """Give the services that sign their requests by key id. Raises SnapshotError."""
+    return {config.key_id: Signer(config, tenant_id) for config in configs if config.kind == "hmac"}

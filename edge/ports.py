@@ -149,6 +149,27 @@ class IdentitySigner(Protocol):
         """
 
 
+class Secrets(Protocol):
+    """Has nothing to do with Redis: what a snapshot carries sealed, opened with the deployment's sealing keys."""
+
+    def opened(self, sealed: str, belongs_to: bytes) -> bytes:
+        """Give a secret in clear. Answers from memory or in microseconds.
+
+        Raises GatewayError(identity-unavailable) when none of the keys opens it.
+        """
+
+
+class Nonces(Protocol):
+    """Redis away: nobody could tell a replay, so signed requests are refused (fail closed). A Redis that lost what it
+    held has forgotten them: for as long as a signature lives, a request of before may come again."""
+
+    def take(self, tenant_id: str, key_id: str, nonce: str) -> bool:
+        """Use a nonce up, for all workers; False when it was used before. Blocks on Redis.
+
+        Raises GatewayError(identity-unavailable).
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class Check:
     """One policy asked about one identifier. `identifier` is any bytes; the adapter digests it. `cost`: what a request
@@ -296,3 +317,5 @@ class Ports:
     issuers: IssuerKeys
     tokens: TokenCheck
     signer: IdentitySigner
+    secrets: Secrets
+    nonces: Nonces

@@ -111,6 +111,8 @@ class Edge:
         from edge.store.heartbeat import Heartbeats
         from edge.store.key_uses import KeyUses
         from edge.store.keys import KeyStore
+        from edge.store.nonces import NonceStore
+        from edge.store.secrets import SealedSecrets
         from edge.store.state_disk import StateDisk
         from edge.store.tenants import TenantStore
         from edge.telemetry.access_log import AccessLog
@@ -127,6 +129,7 @@ class Edge:
         self.tenants = TenantStore(self.client, self.disk, settings.base_domain, compile_snapshot, settings.tenants_max)
         self.key_uses = KeyUses(self.client)
         self.keys = KeyStore(self.client, settings.peppers, lambda: self.feed.fresh_mono, self.key_uses)
+        self.nonces = NonceStore(self.client)
         self.health = HealthStore(self.client)
         self.cache = CacheStore(self.client, settings.cache_bytes_max)
         self.sessions = SessionKeySet(settings.clerk)
@@ -156,7 +159,7 @@ class Edge:
             clock=clock, identifiers=identifiers, config=self.tenants, keys=self.keys, sessions=self.sessions,
             counters=self.counters, cache=self.cache, health=self.health,
             upstream=upstream, recorder=Recorder(self.meter, self.log), issuers=self.issuers,
-            tokens=self.tokens, signer=self.signer,
+            tokens=self.tokens, signer=self.signer, secrets=SealedSecrets(settings.sealing_keys), nonces=self.nonces,
         )  # fmt: skip
         own, *nobodys = inherited.sockets["EDGE_PORT"]
         proxies = settings.proxies
@@ -249,6 +252,7 @@ class Edge:
             "keystore_errors_total": {"": self.keys.errors_total},
             "issuer_keys_errors_total": {"": self.issuers.errors_total},
             "key_uses_dropped_total": {"": self.key_uses.dropped_total},
+            "nonce_errors_total": {"": self.nonces.errors_total},
             "cache_errors_total": {"": self.cache.errors_total},
             "access_log_dropped_total": {"": self.log.dropped_total},
             "connections_refused_total": {

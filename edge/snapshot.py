@@ -39,7 +39,7 @@ from contracts.snapshot import (
 )
 from edge.http.cors import ORIGINS_OWN, CorsPlan
 from edge.introspection import Introspector, introspector_of, introspectors
-from edge.issuers import Issuer, compile_issuers, compile_machines
+from edge.issuers import Issuer, compile_issuers, compile_machines, compile_signers
 
 CredentialKind = OneOf[
     "key", "session", "user_token", "access_token", "opaque_access", "machine_token", "opaque_machine", "signature"
@@ -286,9 +286,8 @@ class Tenant:
 
     __slots__ = (
         "__weakref__", "addresses", "authorization_servers", "challenge", "config", "has_cors", "id", "in_flight_max",
-        "issuers", "key_set", "machines", "meter", "origins", "paths", "routes", "signing_key", "subdomain",
-        "suspended", "takes_oauth",
-        "tenant_line", "trie", "version",
+        "issuers", "key_set", "machines", "meter", "origins", "paths", "routes", "signers", "signing_key", "subdomain",
+        "suspended", "takes_oauth", "tenant_line", "trie", "version",
     )  # fmt: skip
 
     def __init__(self, snapshot: Snapshot, origins: dict[str, Origin], routes: tuple[Route, ...]) -> None:
@@ -313,6 +312,8 @@ class Tenant:
         """Id and `iss` of all that give out access tokens, signed or opaque."""
         self.machines = compile_machines(snapshot.services or ())
         """By the `mch_...` Clerk knows them by."""
+        self.signers = compile_signers(snapshot.services or (), self.id)
+        """Services that sign their requests, by the key id they sign as."""
         self.challenge = b'Bearer realm="%b"' % self.subdomain.encode("ascii")
         self.tenant_line = b"X-Vantage-Tenant: %b\r\n" % self.id.encode("ascii")
         try:

@@ -1,7 +1,7 @@
 """The request that goes to the origin: its head, its body within the route's bound, and whether it may be sent again.
 
 In:    the exchange after authentication; the target.
-Out:   UpstreamRequest; GatewayError body-too-large.
+Out:   UpstreamRequest; GatewayError body-too-large; digest-mismatch, in place of the end of a body that was signed.
 Laws:  1. The path is the normalised one, rewritten; the query goes on byte for byte. 2. What a client says in the
        gateway's name (X-Vantage-*, X-Request-Id, Forwarded family) never passes. 3. The fields that carried the
        credential are not forwarded unless the route says so; other credentials are the origin's, Clerk's cookies
@@ -18,7 +18,7 @@ from typing import Final
 
 from edge.errors import GatewayError, Retry, Source
 from edge.exchange import NOTHING, Exchange, introduced, introduction
-from edge.http import forwarded, headers, upgrade, writer
+from edge.http import digests, forwarded, headers, upgrade, writer
 from edge.http.messages import ClientBody, Reply
 from edge.ports import UpstreamRequest, UpstreamResponse
 from edge.snapshot import Route, Target, Tenant
@@ -74,7 +74,11 @@ def upload(exchange: Exchange, route: Route) -> bytes | Upload | None:
     length = len(body) if isinstance(body, bytes) else body.length
     if length is not None and length > route.body_bytes_max:
         raise too_large()
-    return body if isinstance(body, bytes) else Upload(body, route.body_bytes_max)
+    if isinstance(body, bytes):
+        return body
+    if exchange.content_digest is not None:
+        body = digests.Checked(body, exchange.content_digest)
+    return Upload(body, route.body_bytes_max)
 
 
 def too_large() -> GatewayError:

@@ -53,6 +53,7 @@ _HELP: Final = {
     "key_uses_dropped_total": "Last uses and renewed digests of keys that were not told to anybody.",
     "identity_tokens_signed_total": "Identity tokens that were signed; equal callers share one for half a minute.",
     "identity_errors_total": "Requests refused because the tenant's identity key could not be opened.",
+    "nonce_errors_total": "Signed requests refused because Redis did not answer for their nonce.",
     "cache_errors_total": "Cache look-ups that Redis did not answer.",
     "health_view_age_seconds": "Age of the oldest probe result still believed.",
     "access_log_dropped_total": "Lines of the access log that were dropped.",

@@ -18,6 +18,7 @@ def test_all_keys_of_a_tenant_live_in_one_slot():
         keyspace.purge_receipt(TENANT, "c"),
         keyspace.key_uses(TENANT),
         keyspace.key_renewals(TENANT),
+        keyspace.nonce(TENANT, "d"),
     ]
     assert {re.search(r"\{(.*?)\}", key)[1] for key in keys} == {TENANT}
     assert len(set(keys)) == len(keys)

@@ -150,7 +150,7 @@ class Pieces:
     """A body that arrives piece by piece; an exception among the pieces is raised when its turn comes."""
 
     def __init__(
-        self, *pieces: bytes | Exception, length: int | None = None, trailers: bytes = b"", waits: bool = False
+        self, *pieces: bytes | BaseException, length: int | None = None, trailers: bytes = b"", waits: bool = False
     ) -> None:
         self.length = length
         self.trailers = trailers
@@ -161,7 +161,7 @@ class Pieces:
     def read(self) -> bytes:
         assert not self.closed, "read after close"
         piece = self._pieces.pop(0) if self._pieces else b""
-        if isinstance(piece, Exception):
+        if isinstance(piece, BaseException):
             raise piece
         return piece
 
@@ -298,6 +298,34 @@ class FakeTokens:
         return self.words.get(question) or TokenStatus(refusal="unknown")
 
 
+class FakeSecrets:
+    """Sealed is whatever stands in `known`, for any place; `places` are those that were asked for."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, bytes] = {}
+        self.places: list[bytes] = []
+
+    def opened(self, sealed: str, belongs_to: bytes) -> bytes:
+        self.places.append(belongs_to)
+        if sealed not in self.known:
+            raise GatewayError("identity-unavailable", "The credentials cannot be checked right now.")
+        return self.known[sealed]
+
+
+class FakeNonces:
+    def __init__(self) -> None:
+        self.used: set[tuple[str, str, str]] = set()
+        self.away = False
+
+    def take(self, tenant_id: str, key_id: str, nonce: str) -> bool:
+        if self.away:
+            raise GatewayError("identity-unavailable", "The signature cannot be checked for a replay right now.")
+        name = (tenant_id, key_id, nonce)
+        new = name not in self.used
+        self.used.add(name)
+        return new
+
+
 class FakeCounters:
     """The honest arithmetic over a dictionary; all or nothing, as the port says."""
 
@@ -430,6 +458,8 @@ class Stage:
         self.sessions = FakeSessions()
         self.issuers = FakeIssuerKeys()
         self.tokens = FakeTokens()
+        self.secrets = FakeSecrets()
+        self.nonces = FakeNonces()
         self.counters = FakeCounters(self.clock)
         self.cache = FakeCache()
         self.health = FakeHealth()
@@ -439,7 +469,8 @@ class Stage:
         self.pipeline = Pipeline(
             Ports(
                 self.clock, self.identifiers, self.config, self.keys, self.sessions, self.counters, self.cache,
-                self.health, self.origin, self.recorder, self.issuers, self.tokens, self.signer,
+                self.health, self.origin, self.recorder, self.issuers, self.tokens, self.signer, self.secrets,
+                self.nonces,
             )
         )  # fmt: skip
         self.publish(snapshot or a_snapshot(*(routes or (a_route(),))))

@@ -170,6 +170,7 @@ def test_the_stage_is_whole_though_the_life_of_a_request_needs_little_of_it():
     assert (stage.wall(), len(stage.request_id())) == (NOW, 36)
     reply = stage.pipeline().refuse(GatewayError("request-malformed", "No request."), "192.0.2.1", stage.request_id())
     assert (reply.status, stage.steps) == (400, [])
+    assert stage.take("tenant", "svc_1", "nonce"), "nothing is used up"
     body = _Announced(5)
     body.close()
     assert (body.length, body.read()) == (5, b"")

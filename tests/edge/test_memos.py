@@ -220,6 +220,7 @@ class World:
             Ports(
                 stage.clock, stage.identifiers, stage.config, stage.keys, stage.sessions, stage.counters, stage.cache,
                 stage.health, self, Recorder(Meter(), self.log), stage.issuers, stage.tokens, stage.signer,
+                stage.secrets, stage.nonces,
             )
         )  # fmt: skip
         for host, snapshot in self.snapshots.items():

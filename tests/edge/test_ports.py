@@ -17,13 +17,13 @@ PROTOCOLS = [
 def test_ports_holds_one_of_each():
     assert {type_name.lower() for type_name in PROTOCOLS} == {
         "clock", "identifiers", "configview", "keystore", "sessionkeys", "counters", "cache", "healthview", "upstream",
-        "recorder", "issuerkeys", "tokencheck", "identitysigner",
+        "recorder", "issuerkeys", "tokencheck", "identitysigner", "secrets", "nonces",
     }  # fmt: skip
     assert len(ports.Ports.__dataclass_fields__) == len(PROTOCOLS)
 
 
 @pytest.mark.parametrize(
-    "name", ["ConfigView", "KeyStore", "TokenCheck", "Counters", "Cache", "HealthView", "Recorder"]
+    "name", ["ConfigView", "KeyStore", "TokenCheck", "Nonces", "Counters", "Cache", "HealthView", "Recorder"]
 )
 def test_a_port_over_redis_says_what_redis_being_away_means(name):
     assert getattr(ports, name).__doc__.startswith("Redis away")

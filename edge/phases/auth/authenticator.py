@@ -23,6 +23,7 @@ from edge.phases.auth.keys import KeyVerifier
 from edge.phases.auth.opaque import OpaqueAccessVerifier, OpaqueMachineVerifier
 from edge.phases.auth.refusals import invalid, missing
 from edge.phases.auth.sessions import SessionVerifier
+from edge.phases.auth.signatures import SignatureVerifier
 from edge.phases.auth.tokens import TokenVerifier
 from edge.ports import Ports
 from edge.snapshot import CredentialKind, Route, Tenant
@@ -68,14 +69,17 @@ class Authenticator:
             "machine_token": MachineTokenVerifier(sessions),
             "opaque_access": OpaqueAccessVerifier(tokens, sessions),
             "opaque_machine": OpaqueMachineVerifier(tokens, sessions),
+            "signature": SignatureVerifier(ports.secrets, ports.nonces),
         }
 
     def authenticate(self, exchange: Exchange, tenant: Tenant, route: Route) -> Principal:
         """Give the principal of a request to a route that is not public. Raises GatewayError. Blocks on the stores."""
         section = exchange.head.section
-        credential: Credential | None = section.derived.get("credential")
+        signed = "signature" in route.accepts
+        place = "credential or signature" if signed else "credential"
+        credential: Credential | None = section.derived.get(place)
         if credential is None:
-            credential = section.derived["credential"] = classify(section, self._clerk_issuer, self._seen)
+            credential = section.derived[place] = classify(section, self._clerk_issuer, self._seen, signed=signed)
         if credential is None:
             raise missing(tenant, route)
         if self._attempts.blocked:

@@ -1,11 +1,11 @@
 """The one credential of a request, found and classified without believing a word of it.
 
-In:    X-API-Key and Authorization; whose tokens are Clerk's.
+In:    X-API-Key and Authorization; Signature-Input, where the route takes signatures; whose tokens are Clerk's.
 Out:   Credential or None; GatewayError credentials-ambiguous.
 Laws:  1. Two kinds of credential at once, or one of them twice, is 400: nobody has to guess which one counted. 2. The
        kind names the only verifier that will run. Of a signed token it follows from typ, then sub and category, then
        iss, none of which is believed for it. 3. A key of our format with a wrong checksum is never looked up, and a
-       token that is malformed never verified.
+       token that is malformed never verified. 4. Where a route does not take signatures, they are the origin's.
 Not here: believing (the other modules of this phase), which kinds a route takes (edge.snapshot).
 """
 
@@ -18,6 +18,7 @@ from typing import Final
 
 from contracts import apikey, clerk, tokens
 from contracts.bounds import KEY_CHARS_MAX
+from edge.http import signatures
 from edge.http.messages import FieldSection
 from edge.http.parser import Memo
 from edge.phases.auth.refusals import ambiguous
@@ -44,13 +45,18 @@ class Credential:
     flaw: str = "form or checksum is wrong"
 
 
-def classify(section: FieldSection, clerk_issuer: str, seen: Memo) -> Credential | None:
-    """Find the one credential of a request. `seen`: tokens of other sections. Raises GatewayError."""
+def classify(section: FieldSection, clerk_issuer: str, seen: Memo, *, signed: bool = False) -> Credential | None:
+    """Find the one credential of a request; `signed`: a signature may be it. `seen`: tokens of other sections.
+
+    Raises GatewayError.
+    """
     keys = section.index.get(b"x-api-key", ())
     authorizations = section.index.get(b"authorization", ())
     if len(keys) > 1 or len(authorizations) > 1:
         raise ambiguous("A credential field was sent more than once.")
     scheme, value = _scheme(authorizations[0]) if authorizations else (b"", b"")
+    if signed and signatures.is_signed(section):
+        return _signature(section, alone=not keys and not scheme)
     if keys and scheme:
         raise ambiguous("Send either X-API-Key or Authorization: Bearer, not both.")
     if keys:
@@ -67,6 +73,14 @@ def classify(section: FieldSection, clerk_issuer: str, seen: Memo) -> Credential
         if credential.plausible:
             seen.keep(value, credential)
     return credential
+
+
+def _signature(section: FieldSection, *, alone: bool) -> Credential:
+    if not alone:
+        raise ambiguous("Send either a signature or another credential, not both.")
+    if any(len(section.index.get(name, ())) > 1 for name in signatures.FIELDS):
+        raise ambiguous("A signature field was sent more than once.")
+    return Credential("signature", b"", signatures.FIELDS)
 
 
 def _scheme(value: bytes) -> tuple[bytes, bytes]:

@@ -226,7 +226,7 @@ class WholeGateway(Gateway):
             Ports(
                 Clock(), Identifiers(), stage.config, stage.keys, stage.sessions, stage.counters, stage.cache,
                 stage.health, self.upstream, stage.recorder, IssuerKeySets(self.upstream), stage.tokens,
-                stage.signer,
+                stage.signer, stage.secrets, stage.nonces,
             )
         )  # fmt: skip
 

@@ -71,7 +71,7 @@ class TokenGateway(WholeGateway):
         self.issuers = IssuerKeySets(self.upstream)
         return Pipeline(Ports(
             Clock(), Identifiers(), stage.config, stage.keys, stage.sessions, stage.counters, stage.cache, stage.health,
-            self.upstream, stage.recorder, self.issuers, stage.tokens, stage.signer,
+            self.upstream, stage.recorder, self.issuers, stage.tokens, stage.signer, stage.secrets, stage.nonces,
         ))  # fmt: skip
 
 

@@ -63,7 +63,8 @@ def fresh_pipeline(stage):
     """After the settings changed: a worker reads them once."""
     return Pipeline(Ports(
         stage.clock, stage.identifiers, stage.config, stage.keys, stage.sessions, stage.counters, stage.cache,
-        stage.health, stage.origin, stage.recorder, stage.issuers, stage.tokens, stage.signer,
+        stage.health, stage.origin, stage.recorder, stage.issuers, stage.tokens, stage.signer, stage.secrets,
+        stage.nonces,
     ))  # fmt: skip
 
 
