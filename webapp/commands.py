@@ -16,7 +16,7 @@ from sqlalchemy import select
 
 from webapp.extensions import current_settings, system_scope
 from webapp.models import Tenant
-from webapp.services import identity_keys, issuers, key_rotation, key_uses, origins
+from webapp.services import identity_keys, issuers, key_rotation, key_uses, origins, services
 from webapp.services.actor import Actor
 from webapp.services.errors import NotFound
 
@@ -25,6 +25,7 @@ _SEALED = (
     ("issuer", issuers.reseal),
     ("identity key", identity_keys.reseal),
     ("API key", key_rotation.reseal),
+    ("service", services.reseal),
 )
 """The nouns that hold sealed secrets."""
 

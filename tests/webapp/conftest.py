@@ -64,8 +64,8 @@ def app(_shared_app: Flask, postgres: Postgres, shared_valkey: Valkey) -> Flask:
     """The session's application over empty tables and an empty store."""
     with psycopg.connect(postgres.url("owner", "webapp_shared"), autocommit=True) as connection:
         connection.execute(
-            "TRUNCATE tenants, users, origins, targets, routes, issuers, identity_keys, api_keys, config_versions,"
-            " outbox, audit_log"
+            "TRUNCATE tenants, users, origins, targets, routes, issuers, services, identity_keys, api_keys,"
+            " config_versions, outbox, audit_log"
         )
     return _shared_app
 

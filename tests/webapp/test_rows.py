@@ -33,6 +33,7 @@ def _fill(alice: Person) -> None:
     alice.make("/routes", a_route(origin["id"], identity_token=True))
     alice.make("/api-keys", {"name": "production-key"})
     alice.make("/issuers", an_issuer())
+    alice.make("/services", {"name": "shop", "kind": "clerk_machine", "machine_id": "mch_shop"})
 
 
 def _count(table: str) -> int:

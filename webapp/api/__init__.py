@@ -6,7 +6,19 @@ from typing import Any, Final
 
 from flask_openapi3.openapi import OpenAPI
 
-from webapp.api import api_keys, cache, config, identity_keys, issuers, origins, problems, propagation, routes, tenants
+from webapp.api import (
+    api_keys,
+    cache,
+    config,
+    identity_keys,
+    issuers,
+    origins,
+    problems,
+    propagation,
+    routes,
+    services,
+    tenants,
+)
 from webapp.api.blueprint import PREFIX
 
 DESCRIPTION: Final = (
@@ -28,6 +40,7 @@ def register(app: OpenAPI) -> None:
     app.register_api(issuers.blueprint)
     app.register_api(identity_keys.blueprint)
     app.register_api(api_keys.blueprint)
+    app.register_api(services.blueprint)
     app.register_api(cache.blueprint)
     app.register_api(config.blueprint)
     app.register_api(propagation.blueprint)

@@ -11,10 +11,11 @@ from webapp.models.issuer import Issuer
 from webapp.models.origin import Origin, Target
 from webapp.models.outbox import OutboxEntry
 from webapp.models.route import Route
+from webapp.models.service import Service
 from webapp.models.tenant import Tenant
 from webapp.models.user import User
 
 __all__ = [
     "ApiKey", "AuditEntry", "Base", "ConfigVersion", "IdentityKey", "Issuer", "Origin", "OutboxEntry", "Route",
-    "Target", "Tenant", "User",
+    "Service", "Target", "Tenant", "User",
 ]  # fmt: skip

@@ -106,6 +106,7 @@ _CONFLICTS = {
     "issuers_tenant_id_name_key": ("name", "is the name of another issuer"),
     "issuers_tenant_id_issuer_key": ("issuer", "is another issuer's already"),
     "api_keys_tenant_id_digest_key": ("key", "exists already"),
+    "services_tenant_id_key_id_key": ("machine_id", "is a service already"),
     "routes_tenant_id_origin_id_fkey": ("origin_id", "names no origin of this tenant"),
 }
 

@@ -21,13 +21,13 @@ from contracts import snapshot
 from contracts.bounds import CACHE_TTL_S_DEFAULT
 from webapp.models import IdentityKey, Issuer, Origin, Route, Target, Tenant
 from webapp.models.identity_key import STATES
-from webapp.services import origin_tls, route_access
+from webapp.services import origin_tls, route_access, service_secrets
 
 _IDS: Final = ("id", "origin_id")
 
 
 def build(session: Session, tenant: Tenant, version: int) -> snapshot.Snapshot:
-    """Blocks on four queries, and one more for identity keys. Complexity: linear in the tenant's rows."""
+    """Blocks on five queries, and one more for identity keys. Complexity: linear in the tenant's rows."""
     columns = Route.__table__.c
     shown = [cast(column, Text).label(column.name) if column.name in _IDS else column for column in columns]
     rows = session.execute(
@@ -50,6 +50,7 @@ def build(session: Session, tenant: Tenant, version: int) -> snapshot.Snapshot:
         routes=tuple(_route(row) for row in rows),
         origins=_origins(session, tenant.id, used),
         issuers=_issuers(session, tenant.id) or UNSET,
+        services=service_secrets.configs(session, tenant.id) or UNSET,
         identity_keys=_identity_keys(session, tenant.id) if vouched else UNSET,
     )
 

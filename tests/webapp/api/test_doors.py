@@ -15,6 +15,7 @@ from contracts.problems import MEDIA_TYPE
 from tests.webapp.cast import Person, a_route, an_issuer, an_origin, session_token
 
 OPEN = {"/api/v1/openapi.json"}
+A_MACHINE = {"name": "shop", "kind": "clerk_machine", "machine_id": "mch_shop"}
 
 
 def _rules(app: Flask) -> Iterator[tuple[str, Rule]]:
@@ -36,6 +37,8 @@ def _bodies(own_tenant: str) -> dict[str, Any]:
         "/issuers/<uuid:id>": {"name": "renamed"},
         "/api-keys/<uuid:id>": {"name": "renamed"},
         "/api-keys/<uuid:id>/rotate": {"grace_seconds": 0},
+        "/services/<uuid:id>": {"name": "renamed"},
+        "/services/<uuid:id>/rotate": {},
     }
 
 
@@ -47,6 +50,7 @@ def _things(person: Person, tenant_id: str) -> dict[str, str]:
         "routes": person.make("/routes", a_route(origin))["id"],
         "issuers": person.make("/issuers", an_issuer())["id"],
         "api-keys": person.make("/api-keys", {"name": "production-key"})["id"],
+        "services": person.make("/services", A_MACHINE)["id"],
     }
 
 
@@ -97,6 +101,7 @@ def test_a_member_reads_everything_and_changes_nothing_but_keys_of_their_own(
         "/api-keys": {"name": "second"},
         "/api-keys/import": {"name": "imported", "key": "demo_key_abc123"},
         "/api-keys/import-many": {"keys": [{"name": "imported", "key": "demo_key_abc123"}]},
+        "/services": {"name": "second"},
         "/cache/purge": {},
         "/identity-keys/rotate": {},
     }
@@ -120,6 +125,7 @@ def test_a_body_that_names_another_tenant_is_404(alice: Person, other: Any) -> N
         ("/api-keys", {"name": "k", "tenant_id": foreign}),
         ("/api-keys/import", {"name": "k", "key": "demo_key_abc123", "tenant_id": foreign}),
         ("/api-keys/import-many", {"keys": [{"name": "k", "key": "demo_key_abc123", "tenant_id": foreign}]}),
+        ("/services", {"name": "s", "tenant_id": foreign}),
         ("/cache/purge", {"tenant_id": foreign}),
     ):
         assert alice.post(path, body).status_code == 404, path

@@ -34,13 +34,17 @@ def _counted(app: Flask) -> Iterator[list[str]]:
         event.remove(engine, "before_cursor_execute", note)
 
 
-@pytest.mark.parametrize("path", ["/origins", "/routes", "/api-keys", "/audit-log", "/config/versions", "/tenants"])
+@pytest.mark.parametrize(
+    "path", ["/origins", "/routes", "/api-keys", "/services", "/audit-log", "/config/versions", "/tenants"]
+)
 def test_a_list_costs_a_fixed_number_of_queries(app: Flask, alice: Person, path: str) -> None:
     def fill(start: int, count: int) -> None:
         for number in range(start, start + count):
             origin = alice.make("/origins", an_origin(f"origin-{number}"))["id"]
             alice.make("/routes", a_route(origin))
             alice.make("/api-keys", {"name": f"key-{number}"})
+            machine = {"kind": "clerk_machine", "machine_id": f"mch_{number}"}
+            alice.make("/services", {"name": f"service-{number}", **machine})
 
     fill(0, 1)
     alice.get(path)
