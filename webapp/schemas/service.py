@@ -6,7 +6,6 @@ Laws:  1. A signing secret goes out once, in ServiceMade, and nowhere else; it n
 
 from __future__ import annotations
 
-import ipaddress
 from datetime import datetime
 from typing import Annotated, Literal, Self
 from uuid import UUID
@@ -14,6 +13,7 @@ from uuid import UUID
 from pydantic import AfterValidator, Field, StringConstraints, computed_field, model_validator
 
 from contracts import bounds
+from webapp.schemas.access import Network
 from webapp.schemas.api_key import Expiry
 from webapp.schemas.base import Input, Name, Patch, Scope, View, absent, no_duplicates, wrong
 from webapp.schemas.paging import PageQuery
@@ -22,14 +22,6 @@ ServiceKind = Literal["hmac", "clerk_machine"]
 ServiceState = Literal["active", "disabled", "expired", "revoked"]
 
 
-def _network(text: str) -> str:
-    try:
-        return str(ipaddress.ip_network(text))
-    except ValueError:
-        raise ValueError("must be a network like 192.0.2.0/24 or 2001:db8::/32, without host bits") from None
-
-
-Network = Annotated[str, StringConstraints(min_length=1, max_length=64), AfterValidator(_network)]
 _Networks = Annotated[
     tuple[Network, ...], Field(max_length=bounds.SERVICE_ADDRESSES_MAX), AfterValidator(no_duplicates)
 ]

@@ -12,7 +12,6 @@ Not here: ciphers (contracts.sealing), signatures (edge.http.signatures).
 from __future__ import annotations
 
 import base64
-import os
 import secrets
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -21,10 +20,9 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from contracts import apikey, sealing, snapshot
-from webapp.extensions import current_settings
+from contracts import apikey, snapshot
 from webapp.models import Service
-from webapp.services.errors import Invalid
+from webapp.services import sealed
 
 SECRET_BYTES: Final = 32
 _KEY_ID_CHARS: Final = 20
@@ -39,15 +37,13 @@ def replace(row: Service, grace_s: int, field: str) -> str:
 
     Raises Invalid naming `field` where this deployment has no sealing keys.
     """
-    keys = current_settings().sealing_keys
-    if not keys:
-        raise Invalid.field(field, "cannot be done: this deployment has no SEALING_KEYS to keep a secret under")
     secret = secrets.token_bytes(SECRET_BYTES)
+    kept = sealed.seal(field, secret, _place(row))
     if row.secret is not None and grace_s:
         row.previous_secret, row.previous_until = row.secret, datetime.now(UTC) + timedelta(seconds=grace_s)
     else:
         row.previous_secret = row.previous_until = None
-    row.secret = sealing.seal(keys, secret, _place(row), os.urandom(sealing.NONCE_BYTES))
+    row.secret = kept
     return base64.b64encode(secret).decode("ascii")
 
 
@@ -63,17 +59,16 @@ def drop_ended(row: Service, now: datetime) -> None:
 
 def reseal(row: Service) -> bool:
     """Seal what an older key sealed under the newest one. Tells whether anything was. Raises SealError."""
-    keys = current_settings().sealing_keys
-    newest = next(iter(keys), None)
-    anew: dict[str, str] = {}
-    for column in ("secret", "previous_secret"):
-        held = getattr(row, column)
-        if held is not None and sealing.key_id_of(held) != newest:
-            secret = sealing.open_sealed(keys, held, _place(row))
-            anew[column] = sealing.seal(keys, secret, _place(row), os.urandom(sealing.NONCE_BYTES))
-    for column, sealed in anew.items():
-        setattr(row, column, sealed)
-    return bool(anew)
+    place = _place(row)
+    anew = {
+        column: sealed.resealed(held, place)
+        for column in ("secret", "previous_secret")
+        if (held := getattr(row, column)) is not None
+    }
+    changed = {column: text for column, text in anew.items() if text is not None}
+    for column, text in changed.items():
+        setattr(row, column, text)
+    return bool(changed)
 
 
 def configs(session: Session, tenant_id: UUID) -> tuple[snapshot.ServiceConfig, ...]:
