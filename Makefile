@@ -59,7 +59,7 @@ fmt: ## Format, and mend what ruff can mend
 	@scripts/bootstrap test
 	@$(PY) -m ruff check --fix-only --quiet . ; $(PY) -m ruff format --quiet .
 
-fuzz: ## Fuzz the HTTP parser beside two others (FUZZ_RUNS inputs, 1000000 where not set: minutes)
+fuzz: ## Fuzz the HTTP parser beside two others, and signatures (FUZZ_RUNS inputs, 1000000 where not set: minutes)
 	@scripts/bootstrap fuzz
 	@exec $(PY) -m tests.fuzz
 

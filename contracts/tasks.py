@@ -34,6 +34,8 @@ ROTATE_KEYS: Final = "keys.rotate"
 """(): make successors of keys whose policy says so, end those that were replaced."""
 ROTATE_IDENTITY_KEYS: Final = "identity_keys.rotate"
 """(): move identity keys on where it is time."""
+EXPIRE_SECRETS: Final = "services.expire_secrets"
+"""(): take away signing secrets past their grace; the edge itself believes them no longer."""
 
 QUEUE_OF: Final = {
     PUBLISH: QUEUE_DEFAULT,
@@ -45,6 +47,7 @@ QUEUE_OF: Final = {
     KEY_USES: QUEUE_MAINTENANCE,
     ROTATE_KEYS: QUEUE_MAINTENANCE,
     ROTATE_IDENTITY_KEYS: QUEUE_MAINTENANCE,
+    EXPIRE_SECRETS: QUEUE_MAINTENANCE,
 }
 
 BROKER_KEY_PREFIX: Final = "ve:celery:"

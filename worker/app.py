@@ -101,6 +101,7 @@ app = Celery(
         "worker.tasks.cache",
         "worker.tasks.keys",
         "worker.tasks.identity_keys",
+        "worker.tasks.services",
     ],
 )
 app.add_defaults(_configuration_or_exit)

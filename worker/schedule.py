@@ -35,6 +35,7 @@ def table(probe_shards: int) -> dict[str, dict[str, Any]]:
         "rotate-identity-keys": _entry(
             tasks.ROTATE_IDENTITY_KEYS, IDENTITY_KEYS_EVERY_S, expires_s=IDENTITY_KEYS_EVERY_S
         ),
+        "expire-secrets": _entry(tasks.EXPIRE_SECRETS, EXPIRE_EVERY_S, expires_s=EXPIRE_EVERY_S),
     }
     for shard in range(probe_shards):
         entries[f"sweep-{shard}"] = _entry(

@@ -77,6 +77,22 @@ def test_an_origin_without_tls_settings_is_written_as_before_there_were_any():
     assert b"tls" not in s.encode(full_snapshot())[0]
 
 
+def test_services_travel_with_their_secrets_sealed_and_their_wire_shape_is_frozen():
+    services = (
+        s.ServiceConfig(
+            id="s1", name="shop", kind="hmac", key_id="svc_1", scopes=("orders:write",),
+            secrets=("s1.1.AAAA", "s1.1.BBBB"), previous_until=1.5, expires_at=2.5, addresses=("192.0.2.0/24",),
+        ),
+        s.ServiceConfig(id="s2", name="robot", kind="clerk_machine", key_id="mch_1"),
+    )  # fmt: skip
+    published = msgspec.structs.replace(full_snapshot(), services=services)
+    assert s.encode(published)[0] == (GOLDEN / "snapshot_services.json").read_bytes().rstrip(b"\n")
+    assert s.decode(*s.encode(published)) == published
+    assert b"services" not in s.encode(full_snapshot())[0], (
+        "an edge of an earlier release refuses what it does not know"
+    )
+
+
 def _published(document: dict) -> tuple[bytes, str]:
     body = json.dumps(document).encode()
     return body, hashlib.sha256(body).hexdigest()

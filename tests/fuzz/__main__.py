@@ -1,4 +1,4 @@
-"""Coverage-guided fuzzing of the HTTP parser: `make fuzz`, `FUZZ_RUNS=30000 make fuzz`, one target by its name.
+"""Coverage-guided fuzzing of HTTP parser and signatures: `make fuzz`, `FUZZ_RUNS=30000 make fuzz`, one target by name.
 
 In:    FUZZ_RUNS (default 1000000), inputs over all targets together; a target's name as the argument; or
        `--replay TARGET FILE` to see one input fail again.

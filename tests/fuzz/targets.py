@@ -1,17 +1,26 @@
-"""Three fuzz targets: a request, a response, a body of chunks. Each takes any bytes and raises AssertionError when a
-law of tests/edge/http/laws.py does not hold.
+"""Four fuzz targets: a request, a response, a body of chunks, the fields of a signature. Each takes any bytes and
+raises AssertionError when a law does not hold; those of whole messages are in tests/edge/http/laws.py.
 
 Seeds come from the corpus. A find becomes a record of the corpus.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
+from edge.http import digests, signatures, structured
+from edge.http.messages import FieldSection
 from tests.edge.http.corpus import records
 from tests.edge.http.laws import CHUNKED_HEAD, hold_for_chunks, hold_for_request, hold_for_response
 
 _SEED_BYTES_MAX = 1_024
+_SIGNATURE = (
+    b'sig1=("date";sf), ve=("@method" "@authority" "@path" "@query" "content-digest");created=1700000000'
+    b';nonce="MDEyMzQ1Njc4OWFiY2RlZg==";keyid="svc_1";alg="hmac-sha256";tag="vantageedge-s2s"\n'
+    b"sig1=:YQ==:, ve=:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=:\n"
+    b"sha-256=:X48E9qOokqqrvdts8nOJRJN3OWDUoyWxBf7kbu9DBPE=:, md5=:YQ==:"
+)
 
 
 def fuzz_request(octets: bytes) -> None:
@@ -28,14 +37,33 @@ def fuzz_chunks(octets: bytes) -> None:
     hold_for_chunks(octets)
 
 
+def fuzz_signature(octets: bytes) -> None:
+    """Signature-Input, Signature and Content-Digest, a line each: read or refused; read again as they are written."""
+    said, proof, digest = [*octets.split(b"\n", 2), b"", b""][:3]
+    index = {b"signature-input": (said,), b"signature": (proof,)}
+    section = FieldSection(b"", tuple((name, line) for name, (line,) in index.items()), index)
+    signed = signatures.is_signed(section)
+    with contextlib.suppress(signatures.SignatureError):
+        claim = signatures.read(section)
+        assert signed, "what is read was seen"
+        again = structured.dictionary(b"ve=" + claim.parameters)["ve"]
+        assert isinstance(again, structured.InnerList)
+        assert structured.serialise(again) == claim.parameters, "there is one canonical form"
+    with contextlib.suppress(structured.StructuredError):
+        digests.ContentDigest(digest).fits(b"")
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "request": fuzz_request,
     "response": fuzz_response,
     "chunks": fuzz_chunks,
+    "signature": fuzz_signature,
 }
 
 
 def seeds(target: str) -> list[bytes]:
+    if target == "signature":
+        return [_SIGNATURE, _SIGNATURE.replace(b" ", b"  ").replace(b";", b"; ")]
     if target == "response":
         found = [
             bytes((0x30 | (record.method == b"HEAD") | record.closed << 1,)) + record.raw

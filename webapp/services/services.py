@@ -191,6 +191,24 @@ def reseal(actor: Actor) -> tuple[int, tuple[UUID, ...]]:
     return count, tuple(lost)
 
 
+def drop_ended(actor: Actor) -> int:
+    """Take away secrets whose grace has ended; gives of how many services. Raises Forbidden, NotFound."""
+    now = datetime.now(UTC)
+    with revision(actor) as change:
+        rows = change.session.scalars(
+            select(Service).where(Service.tenant_id == actor.tenant_id, Service.previous_until <= now)
+        ).all()
+        for row in rows:
+            before = _view(row)
+            service_secrets.drop_ended(row, now)
+            row.row_version += 1
+            change.session.flush()
+            change.record("service.secret_ended", row.id, before, _view(row))
+        if rows:
+            change.config_changed("Secrets of services ended")
+    return len(rows)
+
+
 def _living(change: Revision, actor: Actor, service_id: UUID, if_match: int | None) -> Service:
     row = _row(change.session, actor, service_id)
     check_match(row.row_version, if_match)
