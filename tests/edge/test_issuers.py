@@ -3,8 +3,8 @@
 import msgspec
 import pytest
 
-from contracts.snapshot import AccessConfig, IssuerConfig, ServiceConfig, SnapshotError
-from edge.issuers import Issuer, Machine, compile_issuers, compile_machines
+from contracts.snapshot import AccessConfig, IssuerConfig, ServiceConfig, SnapshotError, service_secret_place
+from edge.issuers import Issuer, Machine, compile_issuers, compile_machines, compile_signers
 from edge.snapshot import compile_snapshot
 from tests.edge.fakes import a_route, a_snapshot
 from tests.forging import EC, RSA, pem
@@ -86,6 +86,16 @@ def test_machines_are_found_by_the_name_clerk_has_for_them_and_signing_services_
     found = compile_machines((a_service(), a_service(id="h", kind="hmac", key_id="svc_1", secrets=("s1.1.x",))))
     assert list(found) == ["mch_1"]
     assert repr(found["mch_1"]) == "<Machine s>"
+
+
+def test_services_that_sign_are_found_by_their_key_id_and_machines_of_clerk_are_not_there():
+    fields = {"id": "h", "kind": "hmac", "key_id": "svc_1", "secrets": ("s1.1.x", "s1.1.y"), "previous_until": 5.0}
+    found = compile_signers((a_service(), a_service(**fields)), "tenant")
+    assert list(found) == ["svc_1"]
+    signer = found["svc_1"]
+    assert (signer.secrets, signer.previous_until) == (("s1.1.x", "s1.1.y"), 5.0)
+    assert signer.place == service_secret_place("tenant", "h")
+    assert repr(signer) == "<Signer h>"
 
 
 def test_a_network_that_is_none_is_refused():

@@ -157,7 +157,7 @@ def host(tmp_path_factory) -> Iterator[World]:
     ledger = Ledger()
     with Valkey(folder / "store", aof=False) as store, Origin(ledger) as origin:
         publisher = Publisher(store.url)
-        edge = EdgeHost(store.url, folder, SEALING_KEYS=KEYS)
+        edge = EdgeHost(store.url, folder, SEALING_KEYS=KEYS, EDGE_AUTH_FAILURES_MAX="0")
         with edge:
             world = World(edge, publisher, origin, ledger)
             other = snapshot_of(1, (route(1, "/s/*", "service_required"),), origin.url, OTHER, "charlie")
@@ -376,7 +376,7 @@ def test_without_redis_signed_requests_are_503_and_come_back_with_it(tmp_path):
     ledger = Ledger()
     with Valkey(tmp_path / "store", aof=True) as store, Origin(ledger) as origin:
         publisher = Publisher(store.url)
-        edge = EdgeHost(store.url, tmp_path, SEALING_KEYS=KEYS)
+        edge = EdgeHost(store.url, tmp_path, SEALING_KEYS=KEYS, EDGE_AUTH_FAILURES_MAX="0")
         with edge:
             world = World(edge, publisher, origin, ledger)
             world.publish(a_service())
