@@ -115,10 +115,8 @@ class Exchange:
         self.path = b""
         self.match: Match | None = None
         self.route: Route | None = None
-        # CORS; the method a preflight asked about, when it was answered here
-        self.preflight = b""
-        # authenticate; `consumed`: names of the fields that carried the credential; `content_digest`: what a body that
-        # still arrives must hash to, because it was signed
+        self.preflight = b""  # CORS: the method asked about, when it was answered here
+        # authenticate; consumed: the fields that carried the credential; content_digest: of a signed body still arriving
         self.principal: Principal | None = None
         self.consumed: frozenset[bytes] = NOTHING
         self.content_digest: ContentDigest | None = None
