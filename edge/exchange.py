@@ -116,7 +116,7 @@ class Exchange:
         self.match: Match | None = None
         self.route: Route | None = None
         self.preflight = b""  # CORS: the method asked about, when it was answered here
-        # authenticate; consumed: the fields that carried the credential; content_digest: of a signed body still arriving
+        # authenticate; consumed: the fields that carried the credential; content_digest: of a signed body that arrives
         self.principal: Principal | None = None
         self.consumed: frozenset[bytes] = NOTHING
         self.content_digest: ContentDigest | None = None
