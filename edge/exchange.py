@@ -128,11 +128,10 @@ class Exchange:
         self.cache_result: str | None = None
         self.cache_reason = ""
         self.cache_status = b""
-        # candidates, send
+        # candidates, send; identity: the line of the identity token, on a route that sends one
         self.origin: Origin | None = None
         self.target: Target | None = None
         self.identity = b""
-        """The line of the identity token, on a route that sends one."""
         self.attempts = 0
         self.upstream_start_mono = 0.0
         self.upstream_first_mono = 0.0

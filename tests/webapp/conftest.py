@@ -6,6 +6,7 @@ Laws:  1. The schema is migrated once into a template; each test gets a copy.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Iterator
 
@@ -68,6 +69,15 @@ def app(_shared_app: Flask, postgres: Postgres, shared_valkey: Valkey) -> Flask:
             " config_versions, outbox, audit_log"
         )
     return _shared_app
+
+
+@pytest.fixture
+def no_sealing_keys(app: Flask) -> Iterator[None]:
+    """As a deployment that never had SEALING_KEYS."""
+    before = app.extensions["vantageedge.settings"]
+    app.extensions["vantageedge.settings"] = dataclasses.replace(before, sealing_keys={})
+    yield
+    app.extensions["vantageedge.settings"] = before
 
 
 @pytest.fixture

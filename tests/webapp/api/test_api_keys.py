@@ -100,6 +100,7 @@ def test_a_network_is_kept_in_one_form(alice: Person, given: str, kept: str) -> 
         ({"rotate_every_days": 30}, "rotate_every_days"),
     ],
 )
+@pytest.mark.usefixtures("no_sealing_keys")
 def test_what_is_wrong_with_a_key_is_named_when_it_is_made_and_when_it_is_changed(
     alice: Person, body: dict[str, Any], location: str
 ) -> None:
@@ -141,6 +142,7 @@ def test_a_thousand_keys_are_taken_over_at_once(alice: Person, demo: Actor, stor
         ({"name": "k", "key": "held-already-1"}, 409, "keys.2.key"),
     ],
 )
+@pytest.mark.usefixtures("no_sealing_keys")
 def test_one_that_is_wrong_is_named_by_its_place_and_none_is_taken(
     alice: Person, third: dict[str, Any], status: int, location: str
 ) -> None:
