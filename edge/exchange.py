@@ -90,8 +90,9 @@ class Exchange:
     __slots__ = (
         "attempts", "body", "bytes_in", "bytes_out", "cache_key", "cache_reason", "cache_result", "cache_status",
         "client_gone", "client_ip", "consumed", "content_digest", "error", "finished_mono", "head", "identity",
-        "interim", "match", "origin", "path", "preflight", "principal", "received_at", "received_mono", "reply", "request_id",
-        "route", "scheme", "started_reply", "target", "tenant", "told", "upstream_first_mono", "upstream_last_mono",
+        "interim", "match", "origin", "path", "preflight", "principal", "received_at", "received_mono", "reply",
+        "request_id", "route", "scheme", "started_reply", "target", "tenant", "told", "upstream_first_mono",
+        "upstream_last_mono",
         "upstream_start_mono", "verdicts", "writing",
     )  # fmt: skip
 
