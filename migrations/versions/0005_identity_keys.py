@@ -7,7 +7,7 @@ answered 503 by an edge that knows them, and origins find no key set.
 from alembic import context, op
 
 revision = "0005"
-down_revision = "0006"
+down_revision = "0004"
 branch_labels = None
 depends_on = None
 

@@ -7,7 +7,7 @@ indexes are built without a lock that writers would wait for, each in a transact
 from alembic import op
 
 revision = "0006"
-down_revision = "0003"
+down_revision = "0005"
 branch_labels = None
 depends_on = None
 
