@@ -4,8 +4,8 @@ In:    contracts.snapshot.IssuerConfig and ServiceConfig, already validated by t
 Out:   Issuer, Machine, Signer.
 Laws:  1. What was found out under an issuer's `place` (believed tokens) or `source` (fetched keys) is good for another
        only when that is equal: no two tenants' are, and a change of what it depends on makes a new one. 2. PEM keys
-       are read here, once: such an issuer needs no network. 3. A machine is one that Clerk knows, a
-       signer one that signs its requests: neither passes for the other.
+       are read here, once: such an issuer needs no network. 3. A machine is one that Clerk knows, a signer
+       one that signs its requests: neither passes for the other.
 Not here: fetching keys (edge.net.issuer_keys), believing (edge.phases.auth), opaque tokens.
 """
 

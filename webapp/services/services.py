@@ -1,7 +1,8 @@
 """Services: machines that call, made, renamed, switched off and on, given a new secret, revoked.
 
 Laws:  1. A secret is in the answer to the call that made it, and nowhere else. 2. A revoked service stays revoked and
-       its secrets are gone. 3. Whatever changes is a new version of the configuration: the edge learns it at once.
+       its row has no secret any more. 3. Whatever changes is a new version of the configuration, so that edges learn it
+       at once.
 Not here: the secrets (services.service_secrets), signatures (edge.phases.auth), Clerk's machines (edge.phases.auth).
 """
 

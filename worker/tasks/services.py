@@ -1,7 +1,8 @@
-"""Take signing secrets away whose grace has ended, so that not even their sealed form is kept.
+"""Take signing secrets away whose grace has ended, from the table and from what the edges hold.
 
 Laws:  1. Idempotent: what is gone is not found again. 2. The edge believes a replaced secret to the second its grace
        ends by itself, so this job may be late. 3. One tenant that fails does not keep the others waiting.
+       4. Older versions of the configuration are history and keep the sealed form.
 Not here: replacing a secret (webapp.services.services), the edge's own check (edge.phases.auth.signatures).
 """
 
