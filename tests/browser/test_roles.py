@@ -42,7 +42,8 @@ def test_the_server_refuses_bobs_writes_too(visit: Visit, stack: Stack) -> None:
     assert _post(bob, "/t/demo/origins/new", {"name": "bobs", "url": stack.origin_url}) == 403
     assert _post(bob, f"/t/demo/origins/{origin_id}/delete", {}) == 403
     assert _post(bob, f"/t/demo/routes/{route_id}/toggle", {"enabled": "off"}) == 403
-    assert _post(bob, "/t/demo/keys/new", {"name": "bobs"}) == 403
+    alices = stack.api("alice", "POST", "/api-keys", {"name": "alices"})["id"]
+    assert _post(bob, f"/t/demo/keys/{alices}/revoke", {}) == 403
     assert _post(bob, "/t/demo/cache", {"purge": "all"}) == 403
 
 

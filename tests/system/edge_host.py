@@ -72,6 +72,7 @@ class EdgeHost:
             "EDGE_STATE_DIR": str(folder / "state"),
             "EDGE_ACCESS_LOG": str(self.access_log),
             "ALLOWED_PRIVATE_ORIGINS": "127.0.0.0/8",
+            "EDGE_AUTH_FAILURES_MAX": "0",  # every client of a test has the same address
         } | environ
         self.workers = workers
         self.process: subprocess.Popen[bytes] | None = None

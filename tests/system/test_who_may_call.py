@@ -51,7 +51,7 @@ def publisher(store, origin):
 @pytest.fixture(scope="module")
 def edge(store, publisher, tmp_path_factory):
     folder = tmp_path_factory.mktemp("edge")
-    with EdgeHost(store.url, folder, EDGE_TRUSTED_PROXIES="127.0.0.0/8") as edge:
+    with EdgeHost(store.url, folder, EDGE_TRUSTED_PROXIES="127.0.0.0/8", EDGE_AUTH_FAILURES_MAX="20") as edge:
         edge.eventually(lambda: edge.statuses("/open/x") == {200} and edge.metric("vantageedge_tenants_held") == 2)
         yield edge
 
