@@ -5,6 +5,7 @@ The second half is the other way round: what that SDK believes too much, the pro
 
 from __future__ import annotations
 
+import gc
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -43,6 +44,15 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = str(tmp_path_factory.mktemp("sdk") / "clerk")
     with in_process(program, "--port", "--folder", folder) as served:
         yield served
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_to_later_tests() -> Iterator[None]:
+    """What the SDK leaves open is collected here, where nobody minds, and not during somebody else's test."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 def client(url: str, key: str = people.SECRET_KEY) -> Clerk:
