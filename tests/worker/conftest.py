@@ -217,7 +217,7 @@ class Bench:
             body = client.hget(keyspace.origin_health(self.tenant_id), target_id)
         return None if body is None else messages.decode_health(body)
 
-    def wait(self, condition: Callable[[], Any], what: str, timeout_s: float = 40) -> None:
+    def wait(self, condition: Callable[[], Any], what: str, timeout_s: float = 120) -> None:
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             with contextlib.suppress(redis.ConnectionError):
