@@ -34,6 +34,9 @@ TOKEN_BYTES_MAX: Final = 8_192
 SKEW_S: Final = 5.0
 TEXT_CHARS_MAX: Final = 256
 """Of a subject, a client, an organisation."""
+SCOPES_MAX: Final = 128
+"""A token's scopes are remembered with its caller, thousands of them: one of many short words takes ten times its
+length."""
 _TIME_MAX: Final = 253_402_300_800
 """The year 10000: later than that is no time."""
 _FORM: Final = re.compile(rb"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]*)")
@@ -270,11 +273,13 @@ def read_scopes(claims: Mapping[str, object]) -> tuple[str, ...]:
     """RFC 9068 section 2.2.3: `scope`, words with spaces between; without it `scp`, such words or a list of them."""
     said = claims.get("scope", claims.get("scp", ""))
     if isinstance(said, str) and _SCOPES.fullmatch(said):
-        return tuple(said.split())
-    listed = said if "scope" not in claims and isinstance(said, list) else [None]
-    if not all(isinstance(item, str) and _SCOPE.fullmatch(item) for item in listed):
+        listed: list[object] = [*said.split()]
+    else:
+        listed = said if "scope" not in claims and isinstance(said, list) else [None]
+    scopes = tuple(item for item in listed if isinstance(item, str) and _SCOPE.fullmatch(item))
+    if len(scopes) != len(listed) or len(scopes) > SCOPES_MAX:
         _refuse("token-invalid")
-    return tuple(listed)
+    return scopes
 
 
 def read_text(claims: Mapping[str, object], name: str) -> str:

@@ -57,7 +57,7 @@ class Described:
 
     method: str
     target: str
-    fields: tuple[tuple[str, str], ...] = ()
+    fields: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     client_ip: str = "192.0.2.1"
     host: str = ""
     body_bytes: int = 0
@@ -85,11 +85,11 @@ class Identities:
     """Who may be presented: records by the exact key presented, how Clerk's tokens are verified, the key sets of the
     tenant's issuers by the issuer's id, where it pins none, and what an authority would say by the opaque token."""
 
-    keys: Mapping[bytes, KeyRecord] = field(default_factory=dict)
+    keys: Mapping[bytes, KeyRecord] = field(default_factory=dict, repr=False)
     session_keys: Mapping[str, RSAPublicKey] = field(default_factory=dict)
     expectation: Expectation = field(default_factory=lambda: Expectation("", ()))
     issuer_keys: Mapping[str, KeySet] = field(default_factory=dict)
-    tokens: Mapping[bytes, TokenStatus] = field(default_factory=dict)
+    tokens: Mapping[bytes, TokenStatus] = field(default_factory=dict, repr=False)
 
 
 def explain(snapshot: Snapshot, request: Described, identities: Identities | None = None) -> Explanation:
@@ -180,9 +180,7 @@ class _Stage:
 
     # TokenCheck
 
-    def check(
-        self, tenant_id: str, authority: Introspector | ClerkToken, token: bytes, digest: bytes
-    ) -> TokenStatus:  # fmt: skip
+    def check(self, tenant_id: str, authority: Introspector | ClerkToken, token: bytes, digest: bytes) -> TokenStatus:
         asked = authority if isinstance(authority, str) else authority.issuer
         self.steps.append(Step("introspect", "would be asked", {"authority": asked}))
         return self._identities.tokens.get(token) or TokenStatus(refusal="nobody was asked: this is only a description")
@@ -338,7 +336,8 @@ def _decisions(exchange: Exchange) -> Sequence[Step]:
     if exchange.preflight or route.auth_mode == "public":
         because: dict[str, Fact] = {"because": "a preflight carries no credentials"} if exchange.preflight else {}
         return (*steps, Step("authenticate", "not asked", facts | because))
-    presented: Credential | None = exchange.head.section.derived.get("credential")
+    found = exchange.head.section.derived
+    presented: Credential | None = found.get("credential") or found.get("credential or signature")
     if presented is not None:
         facts |= {"credential": presented.kind if presented.plausible else "malformed"}
         if presented.issuer:

@@ -36,6 +36,8 @@ _KEY_BYTES_REMEMBERED_MAX: Final = 512
 _MARKER: Final = 0
 """The status of an entry that is no answer but says by which fields answers vary (`lines`, comma-separated)."""
 
+# Whatever proves somebody to an origin, in fields that no cookie is.
+_CREDENTIALS: Final = (b"authorization", b"x-api-key", b"signature")
 # Fields by which frameworks let a request be other than it looks.
 _OVERRIDES: Final = (
     b"x-http-method-override", b"x-http-method", b"x-method-override",
@@ -139,7 +141,7 @@ class _Asked:
         self.principal = exchange.principal
         self.scheme = exchange.scheme
         self.told = exchange.told
-        self.facts = facts = _facts(head.section, plan, exchange.principal is None)
+        self.facts = facts = _facts(head.section, plan, exchange.consumed)
         reason = facts.bypass
         if head.method not in (b"GET", b"HEAD"):
             reason = "method"
@@ -305,25 +307,25 @@ def key_digest(
     return hashlib.sha256(joined(scope, path, asked, host, scheme, who, values)).hexdigest()
 
 
-def _facts(section: FieldSection, plan: CachePlan, anonymous: bool) -> _Facts:
+def _facts(section: FieldSection, plan: CachePlan, consumed: frozenset[bytes]) -> _Facts:
     """Depends on the section and few words of the plan: remembered in the section for the last such words."""
-    words = (plan.names, plan.shared, anonymous)
+    words = (plan.names, plan.shared, consumed)
     kept = section.derived.get("cache")
     if kept is not None and kept[0] == words:
         remembered: _Facts = kept[1]
         return remembered
-    facts = _read_facts(section, plan, anonymous)
+    facts = _read_facts(section, plan, consumed)
     section.derived["cache"] = (words, facts)
     return facts
 
 
-def _read_facts(section: FieldSection, plan: CachePlan, anonymous: bool) -> _Facts:
+def _read_facts(section: FieldSection, plan: CachePlan, consumed: frozenset[bytes]) -> _Facts:
     said = caching.request_directives(section)
     values = b""
     if plan.names:  # absent and empty are different values
         values = joined(*(joined(*section.index.get(name, ())) for name in plan.names))
     return _Facts(
-        bypass="no-store" if b"no-store" in said else _unkeyed(section, plan, anonymous),
+        bypass="no-store" if b"no-store" in said else _unkeyed(section, plan, consumed),
         values=values,
         no_cache=b"no-cache" in said,
         max_age_s=caching.delta_s(said.get(b"max-age")),
@@ -333,8 +335,9 @@ def _read_facts(section: FieldSection, plan: CachePlan, anonymous: bool) -> _Fac
     )
 
 
-def _unkeyed(section: FieldSection, plan: CachePlan, anonymous: bool) -> str | None:
-    """Name what the origin would see, may answer by, and the key does not hold."""
+def _unkeyed(section: FieldSection, plan: CachePlan, consumed: frozenset[bytes]) -> str | None:
+    """Name what the origin would see, may answer by, and the key does not hold. The credential that was believed here
+    (`consumed`) is in the key as its principal; another one beside it is the origin's, and is not."""
     index = section.index
     if b"range" in index:
         return "range"
@@ -348,8 +351,6 @@ def _unkeyed(section: FieldSection, plan: CachePlan, anonymous: bool) -> str | N
         return None
     if b"cookie" in index and b"cookie" not in plan.names and headers.has_cookies(section):
         return "cookie"
-    if anonymous and b"authorization" in index and b"authorization" not in plan.names:
-        return "authorization"
-    if anonymous and b"x-api-key" in index and b"x-api-key" not in plan.names:
+    if any(name in index and name not in consumed and name not in plan.names for name in _CREDENTIALS):
         return "authorization"
     return None

@@ -5,7 +5,8 @@ Out:   a problem Reply (RFC 9457); reply.extra filled: X-Request-Id, Server-Timi
        problems.
 Laws:  1. `detail` is all the client learns of a failure; `internal` is for the log. 2. An answer of ours carries
        Proxy-Status (RFC 9209), so that our 502 differs from an origin's. 3. No cache keeps a problem. 4. What a rotated
-       key's answer says of the key takes the place of what the origin says of itself: each field has one value.
+       key's answer says of the key, and of a key's own limits, takes the place of what the origin says of itself: each
+       field has one value.
 Not here: framing, Date, Connection (edge.http.writer), lines of limits and cache (their phases).
 """
 
@@ -25,6 +26,7 @@ from edge.http.messages import Reply
 _ENCODE: Final = msgspec.json.Encoder().encode
 _REASONS: Final = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
 _DEPRECATION: Final = re.compile(rb"(?im)^(?:deprecation|sunset):[^\n]*\n")
+_LIMITS: Final = re.compile(rb"(?im)^(?:ratelimit|ratelimit-policy|x-ratelimit-(?:limit|remaining|reset)):[^\n]*\n")
 # RFC 9209 section 2.3: the error type where the raiser named none.
 _PROXY_ERRORS: Final = {
     "loop-detected": "proxy_loop_detected",
@@ -90,7 +92,10 @@ def finish(exchange: Exchange, made: Reply, lines: bytes, now_mono: float) -> No
     else:
         ours = b"X-Request-Id: %b\r\nServer-Timing: edge;dur=%.1f\r\n" % (exchange.request_id, total_s * 1e3)
     principal = exchange.principal
-    if principal is not None and principal.notice:
-        made.lines = _DEPRECATION.sub(b"", made.lines)
-        ours += principal.notice
+    if principal is not None:
+        if principal.notice:
+            made.lines = _DEPRECATION.sub(b"", made.lines)
+            ours += principal.notice
+        if principal.policies and lines.startswith(b"RateLimit"):  # not what a shadow policy would say
+            made.lines = _LIMITS.sub(b"", made.lines)
     made.extra.append(ours + lines)

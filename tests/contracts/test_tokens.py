@@ -94,6 +94,7 @@ def test_a_key_is_not_used_for_an_algorithm_that_is_not_its_own():
         ({"scp": []}, ()),
         ({"scp": "a b"}, ("a", "b")),
         ({"scope": "a", "scp": ["b"]}, ("a",)),
+        ({"scope": "a " * 128}, ("a",) * 128),
     ],
 )
 def test_scopes_are_words_with_spaces_between_or_a_list(claims, scopes):
@@ -104,7 +105,7 @@ def test_scopes_are_words_with_spaces_between_or_a_list(claims, scopes):
     "claims",
     [
         {"scope": ["a"]}, {"scope": None}, {"scope": " a"}, {"scope": 'a"b'}, {"scp": ["a b"]}, {"scp": {"a": 1}},
-        {"scp": [""]}, {"scope": "a\n"}, {"scp": [None]},
+        {"scp": [""]}, {"scope": "a\n"}, {"scp": [None]}, {"scp": ["a"] * 129}, {"scope": "a " * 129},
     ],
 )  # fmt: skip
 def test_scopes_of_another_form_are_refused(claims):

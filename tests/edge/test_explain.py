@@ -1,11 +1,14 @@
 """What would happen to a request, and why (edge.explain)."""
 
 import msgspec
+import pytest
 
 from contracts.clerk import Expectation
 from contracts.snapshot import AccessConfig, AddressRules, CorsConfig
 from edge.errors import GatewayError
 from edge.explain import Described, Identities, _Announced, _Stage, explain
+from edge.http.parser import Memo
+from edge.phases.auth.credential import classify
 from edge.phases.ratelimit import quota
 from edge.ports import TokenStatus
 from edge.snapshot import compile_snapshot
@@ -17,6 +20,7 @@ from tests.edge.fakes import (
     a_cache,
     a_key_record,
     a_route,
+    a_section,
     a_snapshot,
     an_origin,
     with_keys,
@@ -110,6 +114,21 @@ def test_a_secret_is_never_repeated():
     snapshot = a_snapshot(a_route("/*"))
     fields = (("X-API-Key", "s3cret"), ("Authorization", "Bearer s3cret"), ("Cookie", "s3cret"))
     assert "s3cret" not in repr(explain(snapshot, Described("GET", "/", fields)))
+
+
+def test_what_was_presented_is_in_no_repr():
+    described = Described("GET", "/", (("X-API-Key", "s3cret"),))
+    identities = Identities(keys={b"s3cret": a_key_record()}, tokens={b"s3cret": TokenStatus()})
+    credential = classify(a_section(described.fields), "", Memo(1, 1))
+    assert "s3cret" not in repr((described, identities, credential))
+    assert "'key'" in repr(credential)
+
+
+@pytest.mark.parametrize("auth", ["jwt_required", "service_required"])
+def test_the_kind_that_was_presented_is_said_on_every_kind_of_route(auth):
+    told = explain(a_snapshot(a_route("/*", auth)), Described("GET", "/", (("Authorization", "Bearer mt_x"),)))
+    (step,) = [step for step in told.steps if step.phase == "authenticate"]
+    assert (step.decision, step.facts["credential"]) == ("refused", "opaque_machine")
 
 
 def test_a_session_is_judged_at_the_described_time():

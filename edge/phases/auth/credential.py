@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from contracts import apikey, clerk, tokens
@@ -37,7 +37,7 @@ class Credential:
     calls it once asked. `issuer`: whom a signed token says it is from."""
 
     kind: CredentialKind
-    value: bytes
+    value: bytes = field(repr=False)
     fields: frozenset[bytes]
     plausible: bool = True
     digest: bytes = b""
@@ -63,10 +63,10 @@ def classify(section: FieldSection, clerk_issuer: str, seen: Memo, *, signed: bo
         return _key(keys[0], API_KEY)
     if not scheme:
         return None
-    if apikey.has_our_prefix(value):
-        return _key(value, AUTHORIZATION)
     if scheme != b"bearer":  # RFC 9449 section 7.1: bound to a key whose possession we cannot check
         return Credential("access_token", value, AUTHORIZATION, plausible=False, flaw="DPoP is not taken")
+    if apikey.has_our_prefix(value):
+        return _key(value, AUTHORIZATION)
     credential: Credential | None = seen.get(value)
     if credential is None:
         credential = _token(value, clerk_issuer)

@@ -17,12 +17,12 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 from urllib.parse import quote_plus
 
+from contracts.tokens import SCOPES_MAX
 from edge.introspection import Introspector
 from edge.ports import TokenStatus
 
 NAME_CHARS_MAX: Final = 512
 """Of a subject, a client or an organisation."""
-SCOPES_MAX: Final = 128
 SCOPE_CHARS_MAX: Final = 4_096
 """Of all scopes of a token together."""
 CLERK_API_VERSION: Final = b"2025-11-10"

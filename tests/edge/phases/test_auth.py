@@ -14,6 +14,7 @@ from tests.edge.fakes import (
     PARTY,
     TENANT,
     Stage,
+    a_bucket,
     a_cache,
     a_key_record,
     a_route,
@@ -207,6 +208,21 @@ def test_what_is_said_of_a_key_takes_the_place_of_what_the_origin_says_of_itself
     assert answer["X-Sunset"] == "kept"
     answer = keyed.get("/", with_key(OUR_KEY))
     assert (answer["Deprecation"], answer["Sunset"]) == ("@1", "Thu, 01 Jan 1970 00:00:00 GMT")
+
+
+def test_what_is_said_of_a_keys_own_limit_takes_the_place_of_what_the_origin_says_of_its():
+    """On a route without policies an origin's RateLimit passes; with ours beside it a client would see two."""
+    stage = Stage(a_route("/*", "apikey_required", cache=a_cache(shared=True)))
+    stage.knows_key(DEMO_KEY, policies=(a_bucket(burst=5, id="own", name="own"),))
+    stage.knows_key(OUR_KEY, id="key-2", policies=(a_bucket(id="own", name="own", mode="shadow"),))
+    stage.origin.answers(200, b"", ratelimit='"o";r=1;t=1', X_RATELIMIT_LIMIT="7", X_RateLimit_Plan="kept")
+    for key in (OUR_KEY, DEMO_KEY, OUR_KEY, DEMO_KEY):
+        answer = stage.get("/", with_key(key))
+        limited = key == DEMO_KEY
+        assert answer["X-RateLimit-Limit"] == ("5" if limited else "7")
+        assert answer["RateLimit"].startswith('"own";r=' if limited else '"o";r=1')
+        assert (answer["RateLimit"].count(";r="), answer["X-RateLimit-Plan"]) == (1, "kept")
+    assert answer["X-Cache"] == "HIT"
 
 
 def test_a_stored_answer_carries_the_notice_of_who_asks_and_of_nobody_else():

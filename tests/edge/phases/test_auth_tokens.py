@@ -14,6 +14,7 @@ from edge.pipeline import Pipeline
 from edge.ports import Ports
 from tests import forging
 from tests.edge.fakes import NOW, OTHER_TENANT, TENANT, Stage, a_bucket, a_cache, a_key_record, a_route, a_snapshot
+from tests.edge.phases.test_auth import OUR_KEY
 from tests.forging import AUDIENCE, CLERK, GONE, MACHINE, MINTS, ORG, OUR_MACHINE, PARTY
 
 PATHS = {"session": "/me", "user_token": "/me", "access_token": "/oauth", "machine_token": "/svc"}
@@ -181,6 +182,13 @@ def test_a_dpop_token_is_refused_and_never_taken_for_a_bearer_token(stage):
     answer = stage.get("/oauth", bearer(good("access-clerk"), "DPoP"))
     assert refused(answer)
     assert because(answer) == "DPoP is not taken"
+
+
+def test_a_key_of_ours_is_no_dpop_token_either(stage):
+    answer = stage.get("/any", bearer(OUR_KEY, "DPoP"))
+    assert refused(answer)
+    assert because(answer) == "DPoP is not taken"
+    assert not stage.keys.asked
 
 
 @pytest.mark.parametrize("token", ["mt_secret", "oat_secret", "opaque", "ya29.a0Af_x-y", "tok=="])

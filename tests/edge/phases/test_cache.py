@@ -155,6 +155,7 @@ def test_only_if_cached_is_504_when_nothing_is_stored():
         (("Cookie", "session=alice"), "cookie"),
         (("Authorization", "Basic YWxpY2U6eA=="), "authorization"),
         (("X-API-Key", "for-the-origin"), "authorization"),
+        (("Signature", "a=:AAAA:"), "authorization"),
         (("Connection", "Accept-Language"), "nominated"),
     ],
 )
@@ -165,6 +166,19 @@ def test_what_the_origin_sees_and_the_key_does_not_hold_bypasses(field, reason):
     assert told(answer) == ("BYPASS", f"vantageedge; fwd=bypass; detail={reason}")
     assert len(stage.origin.requests) == 2
     assert len(stage.cache.stored) == 1
+
+
+@pytest.mark.parametrize("field", [("Authorization", "Basic Ym9iOng="), ("Signature", "a=:AAAA:")])
+def test_a_credential_beside_the_one_that_was_believed_is_the_origins_and_bypasses(field):
+    """One key in an app, and each user's own password for the origin: what Alice was told is not Bob's to read."""
+    stage = a_stage(auth="apikey_required")
+    stage.knows_key("key-of-the-app")
+    key = ("X-API-Key", "key-of-the-app")
+    assert told(stage.get("/posts/1", key)) == MISS
+    answer = stage.get("/posts/1", key, field)
+    assert told(answer) == ("BYPASS", "vantageedge; fwd=bypass; detail=authorization")
+    assert f"{field[0]}: {field[1]}" in stage.origin.heads[1]
+    assert stage.get("/posts/1", key)["X-Cache"] == "HIT"
 
 
 @pytest.mark.parametrize("name", ["X-Locale", "Accept-Language"])
