@@ -95,18 +95,19 @@ class Pipeline:
 
     def _answer(self, exchange: Exchange, owner: Tenant) -> Reply:
         ports = self._ports
-        method = exchange.head.method
-        if method == b"OPTIONS" and exchange.head.path == b"*":
-            return options.of_the_server(exchange)
-        if method == b"OPTIONS" and owner.has_cors:
-            answered = self._preflight(exchange, owner)
+        head = exchange.head
+        method, path = head.method, head.path
+        if method == b"OPTIONS":
+            if path == b"*":
+                return options.of_the_server(exchange)
+            answered = self._preflight(exchange, owner) if owner.has_cors else None
             if answered is not None:
                 return answered
-        if exchange.head.path in wellknown.DOCUMENTS:
+        if path in wellknown.DOCUMENTS:
             document = wellknown.answer(exchange, owner)
             if document is not None:
                 return document
-        if owner.takes_oauth and exchange.head.path.startswith(metadata.WELL_KNOWN):
+        if owner.takes_oauth and path.startswith(metadata.WELL_KNOWN):
             document = metadata.answer(exchange, owner, ports.sessions.expectation.issuer)
             if document is not None:
                 return document

@@ -156,7 +156,7 @@ class Route:
         "forward_credential", "id", "identity_token", "introspector", "issuers", "meter", "methods", "order", "origin",
         "pattern",
         "policies", "preserve_host", "required_permissions", "required_roles", "required_scopes", "response_drop",
-        "strip_prefix",
+        "strip_prefix", "takes_signatures",
     )  # fmt: skip
 
     def __init__(
@@ -170,6 +170,7 @@ class Route:
         self.auth_mode = config.auth_mode
         self.accepts = _accepts(config)
         """Kinds of credential it takes; none on a public route."""
+        self.takes_signatures = "signature" in self.accepts
         self.introspector = introspector_of(config, asked) if "opaque_access" in self.accepts else None
         """Who is asked about opaque access tokens, if anybody."""
         self.methods = _methods(config)

@@ -75,7 +75,7 @@ class Authenticator:
     def authenticate(self, exchange: Exchange, tenant: Tenant, route: Route) -> Principal:
         """Give the principal of a request to a route that is not public. Raises GatewayError. Blocks on the stores."""
         section = exchange.head.section
-        signed = "signature" in route.accepts
+        signed = route.takes_signatures
         place = "credential or signature" if signed else "credential"
         credential: Credential | None = section.derived.get(place)
         if credential is None:
@@ -85,7 +85,12 @@ class Authenticator:
         if self._attempts.blocked:
             self._attempts.check(exchange, tenant)
         try:
-            principal = self._believed(credential, exchange, tenant, route)
+            kind = credential.kind
+            if not credential.plausible:
+                raise invalid(tenant, route, credential.flaw)
+            if kind not in route.accepts:
+                raise invalid(tenant, route, f"{_WORDS[kind]} is not what the route takes")
+            principal = self.verifiers[kind].verify(credential, exchange, tenant, route)
         except GatewayError as error:
             if error.problem.slug == "credentials-invalid":
                 self._attempts.failed(exchange, tenant)
@@ -93,11 +98,3 @@ class Authenticator:
         exchange.consumed = credential.fields
         exchange.principal = principal
         return principal
-
-    def _believed(self, credential: Credential, exchange: Exchange, tenant: Tenant, route: Route) -> Principal:
-        if not credential.plausible:
-            raise invalid(tenant, route, credential.flaw)
-        kind = credential.kind
-        if kind not in route.accepts:
-            raise invalid(tenant, route, f"{_WORDS[kind]} is not what the route takes")
-        return self.verifiers[kind].verify(credential, exchange, tenant, route)
