@@ -152,7 +152,7 @@ class Route:
     """One route with all that does not depend on the request. `order`: its rank in the tenant, 0 wins first."""
 
     __slots__ = (
-        "accepts", "addresses", "admission", "any_user", "auth_mode", "body_bytes_max", "cache", "cors",
+        "__weakref__", "accepts", "addresses", "admission", "any_user", "auth_mode", "body_bytes_max", "cache", "cors",
         "forward_credential", "id", "identity_token", "introspector", "issuers", "meter", "methods", "order", "origin",
         "pattern",
         "policies", "preserve_host", "required_permissions", "required_roles", "required_scopes", "response_drop",

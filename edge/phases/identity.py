@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Final
+from weakref import WeakKeyDictionary
 
 from contracts import identity
 from edge.errors import GatewayError
@@ -27,12 +28,13 @@ TOKENS_MAX: Final = 10_000
 class Tokens:
     """The phase, with the memory of tokens: by route of one version, and principal."""
 
-    __slots__ = ("_made", "_signer", "_wall")
+    __slots__ = ("_count", "_made", "_signer", "_wall")
 
     def __init__(self, signer: IdentitySigner, wall: Callable[[], float]) -> None:
         self._signer = signer
         self._wall = wall
-        self._made: dict[tuple[Route, Principal | None], tuple[float, bytes]] = {}
+        self._made: WeakKeyDictionary[Route, dict[Principal | None, tuple[float, bytes]]] = WeakKeyDictionary()
+        self._count = 0
 
     def introduce(self, exchange: Exchange, tenant: Tenant, route: Route) -> None:
         """Put the line of a token that is young enough into exchange.identity. Raises GatewayError.
@@ -40,13 +42,17 @@ class Tokens:
         Complexity: one look-up for an equal caller of the same route; else one signature (tens of microseconds).
         """
         now = self._wall()
-        who = (route, exchange.principal)
-        made = self._made.get(who)
+        who = exchange.principal
+        of_route = self._made.get(route)
+        made = None if of_route is None else of_route.get(who)
         if made is None or abs(now - made[0]) >= identity.REUSE_S:  # abs: the clock may have stepped back
             line = b"%b: %b\r\n" % (identity.FIELD, self._token(exchange, tenant, route, int(now)))
-            if len(self._made) >= TOKENS_MAX:
+            if self._count >= TOKENS_MAX:
                 self._made.clear()
-            made = self._made[who] = (now, line)
+                self._count = 0
+            of_route = self._made.setdefault(route, {})
+            self._count += who not in of_route
+            made = of_route[who] = (now, line)
         exchange.identity = made[1]
 
     def _token(self, exchange: Exchange, tenant: Tenant, route: Route, now: int) -> bytes:

@@ -1,6 +1,8 @@
 """The identity token: what an origin is told of a caller, signed (edge.phases.identity)."""
 
+import gc
 import json
+import weakref
 
 import pytest
 
@@ -201,4 +203,19 @@ def test_the_memory_is_bounded(monkeypatch):
     for number in range(10):
         stage.knows_key(f"key-number-{number}", id=f"key-{number}")
         stage.get("/", ("X-API-Key", f"key-number-{number}"))
-        assert len(stage.pipeline._tokens._made) <= 3
+        assert sum(map(len, stage.pipeline._tokens._made.values())) <= 3
+    stage.clock.passes(REUSE_S)
+    stage.get("/", ("X-API-Key", "key-number-9"))  # the last one made anew takes no more room
+    assert stage.pipeline._tokens._count == 1
+
+
+def test_what_is_remembered_goes_with_the_version_it_was_made_under():
+    """A route holds its origin and its certificates: a tenant that publishes often must not leave all of them here."""
+    stage = a_stage()
+    kept = weakref.ref(stage.config.tenants[b"demo.example.com"].routes[0])
+    stage.get("/", ALICE)
+    stage.publish(with_keys(a_route(auth="apikey_required", access=VOUCHED)))
+    stage.recorder.records.clear()
+    gc.collect()
+    assert kept() is None
+    assert not stage.pipeline._tokens._made
