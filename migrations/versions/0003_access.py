@@ -3,7 +3,8 @@
 Nullable columns without a default: PostgreSQL writes no row. The wider check of auth_mode reads the routes once, which
 takes well under a second for a million of them.
 
-Down: a route that asks for more than the older control plane can say is switched off rather than opened.
+Down: a route that asks for more than the older control plane can say is switched off rather than opened; so are all
+routes of a tenant that not every client may speak to.
 """
 
 from alembic import context, op
@@ -64,7 +65,10 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.execute("DROP TABLE issuers")
     op.execute("SELECT set_config('app.system', 'on', true)")  # the policies are forced on the owner too
-    op.execute("UPDATE routes SET enabled = false WHERE access IS NOT NULL")
+    op.execute(
+        "UPDATE routes SET enabled = false WHERE access IS NOT NULL"
+        " OR tenant_id IN (SELECT id FROM tenants WHERE addresses IS NOT NULL)"
+    )
     op.execute(
         f"UPDATE routes SET enabled = false, auth_mode = 'apikey_required' WHERE auth_mode NOT IN {_OLD_MODES}"
     )

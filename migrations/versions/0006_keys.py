@@ -1,7 +1,10 @@
 """api_keys: networks, limits of their own, and rotation: who replaced whom, what waits to be revealed.
 
 Columns come without a rewrite of the table. The foreign key is not validated, because every row there is has NULL. The
-indexes are built without a lock that writers would wait for, each in a transaction of its own, so that may be repeated.
+indexes are built without a lock that writers would wait for, each in a transaction of its own: interrupted there (a
+dump that runs meanwhile is enough), the columns stay, and all of it may be repeated.
+
+Down: a key that is for some networks alone is switched off rather than opened to all, and so is a successor that waits.
 """
 
 from alembic import op
@@ -13,15 +16,16 @@ depends_on = None
 
 _COLUMNS = """
 ALTER TABLE api_keys
-    ADD COLUMN addresses text[] DEFAULT '{}' NOT NULL,
-    ADD COLUMN rate_limit jsonb,
-    ADD COLUMN deprecated_at timestamptz,
-    ADD COLUMN rotated_from_id uuid,
-    ADD COLUMN rotate_every_days integer,
-    ADD COLUMN rotation_overdue_at timestamptz,
-    ADD COLUMN sealed_key text,
-    ADD COLUMN reveal_until timestamptz,
-    ADD COLUMN revealed_at timestamptz,
+    ADD COLUMN IF NOT EXISTS addresses text[] DEFAULT '{}' NOT NULL,
+    ADD COLUMN IF NOT EXISTS rate_limit jsonb,
+    ADD COLUMN IF NOT EXISTS deprecated_at timestamptz,
+    ADD COLUMN IF NOT EXISTS rotated_from_id uuid,
+    ADD COLUMN IF NOT EXISTS rotate_every_days integer,
+    ADD COLUMN IF NOT EXISTS rotation_overdue_at timestamptz,
+    ADD COLUMN IF NOT EXISTS sealed_key text,
+    ADD COLUMN IF NOT EXISTS reveal_until timestamptz,
+    ADD COLUMN IF NOT EXISTS revealed_at timestamptz,
+    DROP CONSTRAINT IF EXISTS api_keys_tenant_id_rotated_from_id_fkey,
     ADD CONSTRAINT api_keys_tenant_id_rotated_from_id_fkey FOREIGN KEY (tenant_id, rotated_from_id)
         REFERENCES api_keys (tenant_id, id) ON DELETE SET NULL (rotated_from_id) NOT VALID
 """
@@ -44,6 +48,8 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.execute("SELECT set_config('app.system', 'on', true)")  # the policies are forced on the owner too
+    op.execute("UPDATE api_keys SET enabled = false WHERE addresses <> '{}' OR sealed_key IS NOT NULL")
     op.execute("DROP INDEX api_keys_tenant_id_name_idx, api_keys_tenant_id_key_prefix_idx, api_keys_expiring_idx")
     op.execute(
         "ALTER TABLE api_keys DROP COLUMN addresses, DROP COLUMN rate_limit, DROP COLUMN deprecated_at,"

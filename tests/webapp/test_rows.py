@@ -9,10 +9,10 @@ import psycopg
 import pytest
 from flask import Flask
 from sqlalchemy import MetaData, text
-from sqlalchemy.exc import IntegrityError, ProgrammingError
+from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 
 from devstack.postgres import Postgres
-from tests.webapp.cast import Person, a_route, an_issuer, an_origin, environment, found
+from tests.webapp.cast import Person, a_route, an_issuer, an_origin, environment, found, session_token
 from webapp.app import create_app
 from webapp.extensions import db, org_scope, system_scope, tenant_scope
 from webapp.models import Base
@@ -20,6 +20,8 @@ from webapp.services.actor import Actor
 from webapp.settings import load
 
 OWN = {"alembic_version"}
+FAR = "2100-01-01T00:00:00Z"
+HEAD = "0006"
 
 
 def _tables(app: Flask) -> list[str]:
@@ -163,3 +165,57 @@ def test_the_migrations_run_down_and_up_again(own_app: Flask) -> None:
         assert _tables(own_app) == before
         with system_scope():
             assert _count("tenants") == 0
+
+
+def test_migrations_take_the_rows_that_are_there_down_and_up_again(own_app: Flask) -> None:
+    """Down switches off what the older release cannot say, and all that stays is what it was."""
+    found(own_app, "alice", "org_demo", "demo-company", "demo")
+    alice = Person(own_app, lambda: session_token("alice"))
+    origin = alice.make("/origins", an_origin())["id"]
+    alice.make("/routes", a_route(origin))
+    for name, more in (("plain", {}), ("narrow", {"addresses": ["10.0.0.0/8"]}), ("limited", {"expires_at": FAR})):
+        alice.make("/api-keys", {"name": name, **more})
+    with own_app.app_context():
+        flask_migrate.downgrade(revision="0002")
+        assert _all("SELECT path_pattern, enabled FROM routes") == [("/api/users/*", True)]
+        keys = [("limited", True), ("narrow", False), ("plain", True)]
+        assert _all("SELECT name, enabled FROM api_keys ORDER BY 1") == keys
+        before = _all("SELECT id, digest, scopes, created_at FROM api_keys ORDER BY 1")
+        flask_migrate.upgrade()
+        assert _all("SELECT name, enabled FROM api_keys ORDER BY 1") == keys
+        assert _all("SELECT id, digest, scopes, created_at FROM api_keys ORDER BY 1") == before
+        assert _all("SELECT count(*) FROM api_keys WHERE addresses = '{}' AND rotated_from_id IS NULL") == [(3,)]
+    assert alice.patch(f"/origins/{origin}", {"timeout_seconds": 5}).status_code == 200
+    assert alice.make("/services", {"name": "shop"})["state"] == "active"
+
+
+def test_a_migration_down_opens_no_route_of_a_tenant_that_not_everybody_may_speak_to(own_app: Flask) -> None:
+    tenant = found(own_app, "alice", "org_demo", "demo-company", "demo").tenant_id
+    alice = Person(own_app, lambda: session_token("alice"))
+    alice.make("/routes", a_route(alice.make("/origins", an_origin())["id"], auth_mode="public"))
+    alice.patch(f"/tenants/{tenant}", {"addresses": {"allow": ["10.0.0.0/8"]}})
+    with own_app.app_context():
+        flask_migrate.downgrade(revision="0002")
+        assert _all("SELECT path_pattern, enabled FROM routes") == [("/api/users/*", False)]
+        flask_migrate.upgrade()
+
+
+def test_a_migration_that_a_dump_interrupted_may_be_repeated(own_app: Flask, postgres: Postgres, database: str) -> None:
+    """An index that is built without a lock waits for every older transaction, and gives up."""
+    with own_app.app_context():
+        flask_migrate.downgrade(revision="0005")
+        with psycopg.connect(postgres.url("owner", database)) as dump:
+            dump.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+            dump.execute("SELECT count(*) FROM alembic_version")
+            with pytest.raises(OperationalError, match="lock timeout"):
+                flask_migrate.upgrade()
+        assert _all("SELECT version_num FROM alembic_version") == [("0005",)]
+        flask_migrate.upgrade()
+        invalid = "SELECT indexrelid::regclass::text FROM pg_index WHERE NOT indisvalid"
+        assert _all(invalid) == []
+        assert _all("SELECT version_num FROM alembic_version") == [(HEAD,)]
+
+
+def _all(statement: str) -> list[tuple[object, ...]]:
+    with system_scope() as session:
+        return [tuple(row) for row in session.execute(text(statement)).all()]
