@@ -86,6 +86,17 @@ def nonce(tenant_id: str, nonce_digest: str) -> str:
     return f"{_ROOT}:nonce:{{{tenant_id}}}:{nonce_digest}"
 
 
+def of_a_tenant(tenant_id: str) -> tuple[str, ...]:
+    """Give the keys without expiry, or with a long one, that end with their tenant; API keys' end with each of them."""
+    return (
+        config(tenant_id),
+        key_uses(tenant_id),
+        key_renewals(tenant_id),
+        cache_generations(tenant_id),
+        origin_health(tenant_id),
+    )
+
+
 def purge_receipt(tenant_id: str, call_id: str) -> str:
     """String with expiry: this call of a purge has advanced its generations; a second delivery must not."""
     return f"{_ROOT}:purged:{{{tenant_id}}}:{call_id}"

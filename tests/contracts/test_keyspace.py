@@ -22,6 +22,7 @@ def test_all_keys_of_a_tenant_live_in_one_slot():
     ]
     assert {re.search(r"\{(.*?)\}", key)[1] for key in keys} == {TENANT}
     assert len(set(keys)) == len(keys)
+    assert set(keyspace.of_a_tenant(TENANT)) < set(keys)
     assert all(key.startswith("ve:1:") for key in keys)
 
 

@@ -1,9 +1,9 @@
 """API keys as the edge is told of them.
 
-Out:   COLUMNS (a select over keys that edges know), record().
-Laws:  1. A revoked key, and one that waits to be revealed, has no record. 2. What a key does not use is not written, so
-       that an edge that does not know it yet keeps up. 3. A policy's id names the key and what its counter means, so
-       limits of two keys never share one, and a new rate keeps what was counted.
+Out:   COLUMNS (a select over keys), record().
+Laws:  1. A revoked key, and one that waits to be revealed, has no record: wherever there is one, it goes. 2. What a
+       key does not use is not written, so that an edge that does not know it yet keeps up. 3. A policy's id names the
+       key and what its counter means, so limits of two keys never share one, and a new rate keeps what was counted.
 Not here: when records are sent (services.publishing), what the edge does with one (edge.phases.auth.keys).
 """
 
@@ -14,7 +14,7 @@ from uuid import UUID
 
 import msgspec
 from msgspec import UNSET
-from sqlalchemy import select
+from sqlalchemy import and_, select
 
 from contracts import snapshot
 from webapp.models import ApiKey
@@ -30,11 +30,14 @@ COLUMNS: Final = select(
     ApiKey.deprecated_at,
     ApiKey.addresses,
     ApiKey.rate_limit,
-).where(ApiKey.revoked_at.is_(None), ApiKey.sealed_key.is_(None))
+    and_(ApiKey.revoked_at.is_(None), ApiKey.sealed_key.is_(None)).label("is_told"),
+)
 
 
-def record(tenant_id: UUID, row: Any) -> bytes:
-    """Encode one row of COLUMNS."""
+def record(tenant_id: UUID, row: Any) -> bytes | None:
+    """Encode one row of COLUMNS; None for a key that no edge may know."""
+    if not row.is_told:
+        return None
     return snapshot.encode_key(
         snapshot.KeyRecord(
             id=str(row.id),

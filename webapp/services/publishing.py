@@ -206,7 +206,7 @@ def _config_of(session: Session, tenant: Tenant) -> tuple[str, str] | None:
     return None if row is None else (row.sha256, row.body)
 
 
-def _records(session: Session, tenant_id: UUID, digests: Sequence[str]) -> dict[str, bytes]:
+def _records(session: Session, tenant_id: UUID, digests: Sequence[str]) -> dict[str, bytes | None]:
     if not digests:
         return {}
     rows = session.execute(key_records.COLUMNS.where(ApiKey.tenant_id == tenant_id, ApiKey.digest.in_(digests)))
@@ -220,7 +220,7 @@ def _send(truth: _Truth) -> str:
     if truth.config is not None:
         pipe.eval(_PUT_CONFIG, 1, keyspace.config(tenant), str(truth.version), *truth.config, str(int(truth.is_whole)))
     elif truth.says_config:
-        pipe.delete(keyspace.config(tenant))
+        pipe.delete(*keyspace.of_a_tenant(tenant))
     if truth.host is not None:
         pipe.set(keyspace.host(truth.host), tenant)
     for host in truth.left_hosts:
@@ -251,7 +251,9 @@ def _changes(truth: _Truth) -> Iterator[messages.Change]:
 
 
 def rebuild(tenant_id: UUID) -> Receipt:
-    """Send all of a tenant again, for a Redis that lost it. Idempotent. Raises StoreUnavailable.
+    """Send all of a tenant again, for a Redis that lost it, or has what it was told to forget. Idempotent.
+
+    Raises StoreUnavailable.
 
     Complexity: linear in the tenant's keys. Blocks like publish_pending.
     """
@@ -268,7 +270,8 @@ def rebuild(tenant_id: UUID) -> Receipt:
             for batch in _all_records(session, tenant_id):
                 client = redis_client().pipeline(transaction=False)
                 for digest, record in batch.items():
-                    client.set(keyspace.api_key(str(tenant_id), digest), record)
+                    key = keyspace.api_key(str(tenant_id), digest)
+                    client.delete(key) if record is None else client.set(key, record)
                 client.execute()
             stream_id = _send(truth)
         except RedisError as error:
@@ -276,7 +279,8 @@ def rebuild(tenant_id: UUID) -> Receipt:
         return Receipt(tenant_id, truth.version, stream_id)
 
 
-def _all_records(session: Session, tenant_id: UUID) -> Iterator[dict[str, bytes]]:
+def _all_records(session: Session, tenant_id: UUID) -> Iterator[dict[str, bytes | None]]:
+    """Give every key's record; None of keys that must have none."""
     rows = session.execute(
         key_records.COLUMNS.where(ApiKey.tenant_id == tenant_id).execution_options(yield_per=_BATCH_KEYS)
     )
@@ -308,7 +312,7 @@ def drift(tenant_id: UUID) -> tuple[str, ...]:
                 records = client.mget([keyspace.api_key(tenant_text, digest) for digest in batch])
                 wrong = sum(record != wanted for record, wanted in zip(records, batch.values(), strict=True))
                 if wrong:
-                    found.append(f"keys: {wrong} records missing or out of date")
+                    found.append(f"keys: {wrong} records missing, out of date or left over")
         except RedisError as error:
             raise StoreUnavailable("Redis is away.") from error
     return tuple(found)

@@ -302,9 +302,9 @@ def test_what_was_said_of_a_tenant_that_is_gone_goes_too(
 ) -> None:
     key = alice.make("/api-keys", {"name": "k"})
     peppers(v1=OLD, v2=NEW)
-    report(store, demo, key["id"], renewal(demo, key))
-    tell(store, demo, {key["id"]: 1.0})
     assert alice.delete(f"/tenants/{demo.tenant_id}").status_code == 204
+    report(store, demo, key["id"], renewal(demo, key))  # an edge that had not heard of it
+    tell(store, demo, {key["id"]: 1.0})
     with app.app_context(), pytest.raises(NotFound):
         key_uses.take(demo, 1.0)
     assert [name for name in store.keys("ve:1:key*") if not name.startswith(b"ve:1:key:")] == []

@@ -173,7 +173,12 @@ def test_a_moved_tenant_leaves_its_old_host_unless_another_lives_there(
 
 
 def test_a_removed_tenant_leaves_nothing_in_redis(alice: Person, demo: Actor, store: redis.Redis) -> None:
-    alice.make("/api-keys", {"name": "k"})
+    key = alice.make("/api-keys", {"name": "k"})
+    tenant = str(demo.tenant_id)
+    store.zadd(keyspace.key_uses(tenant), {key["id"]: 5})
+    store.hset(keyspace.key_renewals(tenant), key["id"], b"{}")
+    store.hset(keyspace.cache_generations(tenant), "*", 2)
+    store.hset(keyspace.origin_health(tenant), "a target", b"{}")
     alice.delete(f"/tenants/{demo.tenant_id}")
     left = [key for key in store.scan_iter() if str(demo.tenant_id).encode() in key or b"host" in key]
     assert left == []
@@ -223,8 +228,24 @@ def test_a_wiped_redis_is_rebuilt_from_postgresql_alone(
         assert publishing.drift(demo.tenant_id) == ()
         assert publishing.drifted_tenants() == ()
         store.delete(keyspace.api_key(str(demo.tenant_id), _digest(keys[1])))
-        assert publishing.drift(demo.tenant_id) == ("keys: 1 records missing or out of date",)
+        assert publishing.drift(demo.tenant_id) == ("keys: 1 records missing, out of date or left over",)
     assert _changes(store)[-1].kind == "config"
+
+
+def test_a_revoked_key_that_redis_knows_again_is_found_and_forgotten(
+    app: Flask, alice: Person, demo: Actor, store: redis.Redis
+) -> None:
+    """As after a failover to a replica that had not heard of it, or a start from an old dump."""
+    made = alice.make("/api-keys", {"name": "k"})
+    held = keyspace.api_key(str(demo.tenant_id), _digest(made["key"]))
+    record: Any = store.get(held)
+    alice.post(f"/api-keys/{made['id']}/revoke")
+    store.set(held, record)
+    with app.app_context():
+        assert publishing.drift(demo.tenant_id) == ("keys: 1 records missing, out of date or left over",)
+        publishing.rebuild(demo.tenant_id)
+        assert publishing.drift(demo.tenant_id) == ()
+    assert store.get(held) is None
 
 
 def test_a_write_after_a_wipe_does_not_hide_that_the_keys_are_gone(
