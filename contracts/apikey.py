@@ -25,6 +25,7 @@ Mode = Literal["live", "test"]
 
 _ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _KEY: Final = re.compile(rb"ve_(live|test)_([0-9A-Za-z]{12})_([0-9A-Za-z]{32})([0-9A-Za-z]{6})")
+_DIGEST_VERSION: Final = re.compile("v([0-9]{1,3}):")
 PREFIXES: Final = (b"ve_live_", b"ve_test_")
 ID_CHARS: Final = 12
 SECRET_CHARS: Final = 32
@@ -77,8 +78,8 @@ def digest(presented: bytes, pepper_version: int, pepper: bytes) -> str:
 
 def digest_version(stored: str) -> int:
     """Give the pepper's version of a digest; 0 for what is none."""
-    version = stored.partition(":")[0][1:]
-    return int(version) if stored.startswith("v") and version.isascii() and version.isdigit() else 0
+    match = _DIGEST_VERSION.match(stored)
+    return int(match[1]) if match else 0
 
 
 def renewal_proof(pepper: bytes, tenant_id: str, key_id: str, old: str, new: str) -> str:

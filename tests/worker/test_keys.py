@@ -10,7 +10,7 @@ from tests.worker.conftest import rows
 from webapp.extensions import system_scope, tenant_scope
 from webapp.models import ApiKey, AuditEntry
 from webapp.schemas.api_key import ApiKeyNew
-from webapp.services import api_keys
+from webapp.services import api_keys, key_uses
 
 pytestmark = pytest.mark.system
 
@@ -81,8 +81,15 @@ def test_a_rotation_whose_worker_is_killed_in_the_middle_makes_one_successor_eac
     done = rows(bench, waiting)[0][0]
     assert 0 < done < DUE
     bench.worker(**SEALING)
-    bench.send(tasks.ROTATE_KEYS)
-    bench.wait(lambda: tuple(rows(bench, waiting)[0]) == (DUE, DUE), "one successor each")
+    sent_at = [0.0]
+
+    def is_done() -> bool:
+        if time.time() - sent_at[0] > 6:  # as the beat does: a job that met its time limit left the rest to the next
+            bench.send(tasks.ROTATE_KEYS)
+            sent_at[0] = time.time()
+        return tuple(rows(bench, waiting)[0]) == (DUE, DUE)
+
+    bench.wait(is_done, "one successor each", 90)
     bench.send(tasks.ROTATE_KEYS)
     bench.send(tasks.EXPIRE_KEYS)
     bench.wait(lambda: bench.redis().llen(tasks.BROKER_KEY_PREFIX + tasks.QUEUE_MAINTENANCE) == 0, "an empty queue")
@@ -114,7 +121,8 @@ def test_a_key_in_use_is_not_ended_as_unused_though_its_use_was_not_written_down
             if name == "used":
                 with bench.redis() as client:
                     client.zadd(keyspace.key_uses(bench.tenant_id), {str(old.id): time.time()})
-                    client.zadd(keyspace.KEY_USES, {bench.tenant_id: time.time()})
+                    waiting = {str(uuid.uuid4()): 1.0 + n for n in range(key_uses.TENANTS_PER_RUN)}
+                    client.zadd(keyspace.KEY_USES, {bench.tenant_id: time.time(), **waiting})
         session.commit()
     bench.worker()
     bench.send(tasks.ROTATE_KEYS)

@@ -66,6 +66,7 @@ def _successor(row: ApiKey, made_by: str | None) -> tuple[str, ApiKey]:
     mode: apikey.Mode = "test" if row.key_prefix.startswith("ve_test_") else "live"
     key = apikey.make_key(mode, secrets.randbelow)
     prefix, last_four = apikey.display(key)
+    now = datetime.now(UTC)
     successor = ApiKey(
         id=uuid4(),
         tenant_id=row.tenant_id,
@@ -77,11 +78,19 @@ def _successor(row: ApiKey, made_by: str | None) -> tuple[str, ApiKey]:
         addresses=list(row.addresses),
         rate_limit=row.rate_limit,
         rotate_every_days=row.rotate_every_days,
-        expires_at=None if row.expires_at is None else datetime.now(UTC) + (row.expires_at - row.created_at),
+        expires_at=None if row.expires_at is None else _as_long(now, row.expires_at - row.created_at),
         created_by=made_by,
         rotated_from_id=row.id,
     )
     return key, successor
+
+
+def _as_long(now: datetime, life: timedelta) -> datetime:
+    """Give the end of a life that begins now; no later than there are years to write it in."""
+    try:
+        return now + life
+    except OverflowError:
+        return datetime.max.replace(microsecond=0, tzinfo=UTC)
 
 
 def _retire(change: Revision, row: ApiKey, grace: timedelta) -> None:

@@ -98,6 +98,18 @@ def tenants_told_of() -> tuple[tuple[UUID, float], ...]:
     return tuple(found.items())
 
 
+def told_at(tenant_id: UUID) -> float | None:
+    """Give the tenant's score in KEY_USES, however many wait before it; None when it is not there.
+
+    Raises StoreUnavailable.
+    """
+    try:
+        score: Any = redis_client().zscore(keyspace.KEY_USES, str(tenant_id))
+    except RedisError as error:
+        raise StoreUnavailable("Redis is away; what edges say of keys waits there.") from error
+    return None if score is None else float(score)
+
+
 def take(actor: Actor, told_at: float, uses_max: int = USES_PER_RUN) -> Taken:
     """Take what edges said of a tenant's keys. Idempotent. `told_at`: the tenant's score, as tenants_told_of gave it.
 

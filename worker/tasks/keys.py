@@ -100,14 +100,14 @@ def take_uses() -> dict[str, int]:
 @app.task(name=tasks.ROTATE_KEYS, max_retries=0)  # type: ignore[untyped-decorator]
 def rotate() -> dict[str, int]:
     """Do what rotation policies ask for; give how much. Idempotent: each step is one transaction."""
-    told = dict(key_uses.tenants_told_of())
     now = datetime.now(UTC)
     total = key_rotation.Advanced()
     for tenant_id, org_id in key_rotation.tenants_with_work(now):
         actor = _actor(tenant_id, org_id, tasks.ROTATE_KEYS)
         try:
-            if tenant_id in told:  # whoever used a key a moment ago must not lose it as unused
-                key_uses.take(actor, told[tenant_id])
+            told_at = key_uses.told_at(tenant_id)
+            if told_at is not None:  # whoever used a key a moment ago must not lose it as unused
+                key_uses.take(actor, told_at)
             total += key_rotation.advance(actor, now)
         except StoreUnavailable:
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,7 +17,7 @@ from sqlalchemy import text
 from contracts import apikey, keyspace, sealing, snapshot
 from tests.stored import everything_in
 from tests.webapp.cast import Person
-from webapp.extensions import system_scope
+from webapp.extensions import db, system_scope
 from webapp.services import key_rotation, publishing
 from webapp.services.actor import Actor
 from webapp.services.key_rotation import Advanced
@@ -207,3 +208,41 @@ def test_a_successor_whose_sealing_key_is_lost_says_what_to_do(
     answer = alice.post(f"/api-keys/{keys(alice)[1]['id']}/reveal")
     assert (answer.status_code, "rotate its predecessor by hand" in answer.text) == (409, True)
     assert keys(alice)[0]["deprecated_at"] is None
+
+
+def test_a_key_that_lives_as_long_as_there_are_years_is_rotated_like_any_other(
+    app: Flask, alice: Person, demo: Actor, sealed: None
+) -> None:
+    """Its successor's life would end where no date can be written; that one key kept its whole tenant waiting."""
+    by_hand, by_policy = (
+        alice.make("/api-keys", {"name": "far", "expires_at": "9999-12-31T23:59:59Z", **more})
+        for more in ({}, {"rotate_every_days": 30})
+    )
+    execute(app, "UPDATE api_keys SET created_at = created_at - interval '31 days'")
+    successor = alice.post(f"/api-keys/{by_hand['id']}/rotate", {})
+    assert (successor.status_code, successor.get_json()["expires_at"]) == (201, "9999-12-31T23:59:59Z")
+    assert advance(app, demo, 0) == Advanced(made=1)
+    waiting = next(key for key in keys(alice) if key["rotated_from_id"] == by_policy["id"])
+    assert waiting["expires_at"] == "9999-12-31T23:59:59Z"
+
+
+def test_of_two_who_reveal_at_once_one_sees_the_key(
+    app: Flask, alice: Person, demo: Actor, old: dict[str, Any]
+) -> None:
+    advance(app, demo, 30.1)
+    path = f"/api-keys/{keys(alice)[1]['id']}/reveal"
+    start, seen = threading.Barrier(4), []
+
+    def reveal() -> None:
+        start.wait()
+        answer = alice.post(path)
+        seen.append((answer.status_code, "key" in answer.get_json()))
+        with app.app_context():
+            db.session.remove()
+
+    threads = [threading.Thread(target=reveal) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(seen) == [(200, True), (409, False), (409, False), (409, False)]
