@@ -21,6 +21,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from contracts import apikey, snapshot
+from contracts.sealing import SealError
 from webapp.models import Service
 from webapp.services import sealed
 
@@ -57,18 +58,23 @@ def drop_ended(row: Service, now: datetime) -> None:
         row.previous_secret = row.previous_until = None
 
 
-def reseal(row: Service) -> bool:
-    """Seal what an older key sealed under the newest one. Tells whether anything was. Raises SealError."""
-    place = _place(row)
-    anew = {
-        column: sealed.resealed(held, place)
-        for column in ("secret", "previous_secret")
-        if (held := getattr(row, column)) is not None
-    }
-    changed = {column: text for column, text in anew.items() if text is not None}
-    for column, text in changed.items():
-        setattr(row, column, text)
-    return bool(changed)
+def reseal(row: Service) -> tuple[bool, bool]:
+    """Seal what an older key sealed under the newest one. Gives whether anything was, and whether a secret is lost:
+    one that opens no more keeps the other from nothing."""
+    done = lost = False
+    for column in ("secret", "previous_secret"):
+        held = getattr(row, column)
+        if held is None:
+            continue
+        try:
+            anew = sealed.resealed(held, _place(row))
+        except SealError:
+            lost = True
+            continue
+        if anew is not None:
+            setattr(row, column, anew)
+            done = True
+    return done, lost
 
 
 def configs(session: Session, tenant_id: UUID) -> tuple[snapshot.ServiceConfig, ...]:

@@ -17,7 +17,6 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from contracts import bounds
-from contracts.sealing import SealError
 from webapp.extensions import tenant_scope
 from webapp.models import Service
 from webapp.schemas.paging import Page
@@ -178,11 +177,9 @@ def reseal(actor: Actor) -> tuple[int, tuple[UUID, ...]]:
         lost: list[UUID] = []
         for row in rows.all():
             service_secrets.drop_ended(row, datetime.now(UTC))
-            try:
-                done = service_secrets.reseal(row)
-            except SealError:
+            done, is_lost = service_secrets.reseal(row)
+            if is_lost:
                 lost.append(row.id)
-                continue
             if done:
                 row.row_version += 1
                 count += 1

@@ -375,6 +375,23 @@ def test_a_secret_of_a_lost_sealing_key_is_named_and_can_be_replaced(
     assert opened(published(store, demo)[0], demo, f"2:{TWO}") == [secret_of(rotated)]
 
 
+def test_of_two_secrets_the_one_that_opens_is_sealed_anew_though_the_other_is_lost(
+    app: Flask, alice: Person, demo: Actor, sealing_with: Callable[[str], None]
+) -> None:
+    """Or it would be lost too, with the sealing key that is taken off the list next."""
+    sealing_with(f"1:{TWO}")
+    made = alice.make("/services", {"name": "shop"})
+    sealing_with(f"2:{TWO}")
+    alice.post(f"/services/{made['id']}/rotate", {})
+    sealing_with(f"2:{TWO},3:{ONE}")
+    result = app.test_cli_runner().invoke(args=["reseal"])
+    assert (result.exit_code, "1 secret sealed anew" in result.output) == (1, True)
+    assert f"service {made['id']}: no sealing key that is listed opens it" in result.output
+    with app.app_context(), tenant_scope(demo.tenant_id) as session:
+        row = session.execute(text("SELECT secret, previous_secret FROM services")).one()
+    assert [sealing.key_id_of(held) for held in row] == [3, 1]
+
+
 def test_lists_are_found_by_name_and_cut_into_pages(alice: Person) -> None:
     for name in ("a", "b", "a"):
         alice.make("/services", {"name": name})
