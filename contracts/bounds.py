@@ -52,7 +52,7 @@ CORS_FIELD_NAMES_MAX: Final = 64
 CORS_MAX_AGE_S_DEFAULT: Final = 600
 CORS_MAX_AGE_S_MAX: Final = 86_400
 NETWORKS_MAX: Final = 256
-"""In one list of networks, of a route, a tenant, a key or a service."""
+"""In one list of networks, of a route or a tenant; of keys and services each has its own bound."""
 ACCESS_BYTES_PER_TENANT_MAX: Final = 8 * 1024 * 1024
 """Of all routes' access fields together: they travel in every version of the configuration."""
 BODY_BYTES_MAX_DEFAULT: Final = 10 * 1024 * 1024

@@ -22,10 +22,11 @@ from webapp.api import (
 from webapp.api.blueprint import PREFIX
 
 DESCRIPTION: Final = (
-    "Tenants, origins, routes, issuers and API keys of an API gateway. Send a Clerk session token as a bearer token;"
-    " the tenant is that of its active organisation. Errors are application/problem+json (RFC 9457). Every write"
-    " answers the configuration's version in X-Vantage-Config-Version; with Prefer: wait=N (RFC 7240) it waits up to N"
-    " seconds until every live edge has it in force."
+    "Tenants, origins, routes, issuers, services, identity keys and API keys of an API gateway. Send a Clerk session"
+    " token as a bearer token; the tenant is that of its active organisation. Errors are application/problem+json"
+    " (RFC 9457). Every write answers the configuration's version in X-Vantage-Config-Version; with Prefer: wait=N"
+    " (RFC 7240) it waits up to N seconds until every live edge has it in force. ETag names the version of a thing; a"
+    " write with If-Match (RFC 9110) that names another one is 412."
 )
 SECURITY_SCHEMES: Final[dict[str, Any]] = {
     "clerk": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": "A Clerk session token."}

@@ -18,6 +18,8 @@ from webapp.schemas.key_fields import Addresses, KeyRateLimit
 from webapp.schemas.paging import PageQuery
 
 Mode = Literal["live", "test"]
+Grace = Literal[0, 60, 3_600, 86_400, 604_800]
+assert Grace.__args__ == bounds.KEY_GRACES_S  # type: ignore[attr-defined]
 KeyState = Literal["active", "disabled", "expired", "revoked", "waiting"]
 _Scopes = Annotated[tuple[Scope, ...], Field(max_length=bounds.KEY_SCOPES_MAX), AfterValidator(no_duplicates)]
 
@@ -84,7 +86,7 @@ class ApiKeyPatch(Patch):
 
 
 class ApiKeyRotate(Input):
-    grace_seconds: Literal[0, 60, 3_600, 86_400, 604_800] = bounds.KEY_GRACE_S_DEFAULT
+    grace_seconds: Grace = bounds.KEY_GRACE_S_DEFAULT
     """So long the old key goes on; never past its own end."""
 
 
