@@ -32,6 +32,7 @@ _PRESENTED = {
     "oauth_required": "an OAuth access token",
     "service_required": "a service's token or signature",
 }
+_OF_ISSUERS = {"jwt_required": "a user's token", "oauth_required": "an OAuth access token"}
 _ORIGINS_NAMED_MAX = 3
 
 
@@ -87,27 +88,31 @@ def _auth(route: Mapping[str, Any]) -> str:
     elif mode == "any" or mode in _PRESENTED:
         kinds = [f"{kind}_required" for kind in route.get("accept") or ()] if mode == "any" else [str(mode)]
         presented = [_presented(kind, route) for kind in kinds] or ["one of several kinds of credential"]
-        scopes = [str(scope) for scope in route.get("required_scopes") or ()]
-        with_scopes = f" with the scope{'s' if len(scopes) > 1 else ''} {_list(scopes)}" if scopes else ""
-        who = f"Callers present {_list(presented, 'or')}{with_scopes}; others get 401."
+        who = f"Callers present {_list(presented, 'or')}; others get 401."
     else:
         return "Choose who may call it."
     return f"{who}{_rights(route)}{_networks(route)}{_pages(route)}"
 
 
 def _presented(kind: str, route: Mapping[str, Any]) -> str:
+    if kind in _OF_ISSUERS and (issuers := route.get("issuers")):
+        return f"{_OF_ISSUERS[kind]} of {counted(len(issuers), 'issuer')} of your own"
     if kind == "jwt_required" and route.get("any_user"):
         return "the session token of any signed-in user"
     return _PRESENTED.get(kind, "…")
 
 
 def _rights(route: Mapping[str, Any]) -> str:
+    scopes = [str(scope) for scope in route.get("required_scopes") or ()]
     roles = [str(role) for role in route.get("required_roles") or ()]
     permissions = [str(permission) for permission in route.get("required_permissions") or ()]
-    needed = [f"the role {_list(roles, 'or')}"] if roles else []
+    all_need = f"the scope{'s' if len(scopes) > 1 else ''} {_list(scopes)}" if scopes else ""
+    users_need = [f"the role {_list(roles, 'or')}"] if roles else []
     if permissions:
-        needed.append(f"the permission{'s' if len(permissions) > 1 else ''} {_list(permissions)}")
-    return f" Users need {_list(needed)}; others get 403." if needed else ""
+        users_need.append(f"the permission{'s' if len(permissions) > 1 else ''} {_list(permissions)}")
+    return (f" They need {all_need}; others get 403." if all_need else "") + (
+        f" Users need {_list(users_need)}; others get 403." if users_need else ""
+    )
 
 
 def _networks(route: Mapping[str, Any]) -> str:
@@ -131,7 +136,7 @@ def _policies(rate_limit: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
     if not rate_limit:
         return []
     listed = rate_limit.get("policies")
-    if isinstance(listed, list):
+    if isinstance(listed, list | tuple):  # typed into the form, or as the API shows them
         return [policy for policy in listed if isinstance(policy, Mapping)]
     return [rate_limit]
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from webapp.console.route_words import limits_in_short, steps
+from webapp.schemas.route import RateLimit
 
 
 def _words(route: dict[str, Any], origin: str | None = "backend") -> dict[str, str]:
@@ -27,7 +28,8 @@ def test_a_whole_route_is_said_in_five_sentences() -> None:
     )
     assert said == {
         "Match": "GET and HEAD requests to /api/users and everything below it.",
-        "Auth": "Callers present one of your API keys with the scopes read and write; others get 401.",
+        "Auth": "Callers present one of your API keys; others get 401. They need the scopes read and write; "
+        "others get 403.",
         "Limits": "At most 100 requests a second for this route, with bursts of up to 200. More are answered 429.",
         "Cache": "Answers are stored for 5 minutes, told apart by path and query. Each caller has a copy of their own.",
         "Origin": "The request goes to backend without the leading /api.",
@@ -40,6 +42,19 @@ def test_a_window_and_a_shadow_are_said() -> None:
     assert said == "At most 5,000 requests per hour for each API key. Counted only, never refused."
 
 
+@pytest.mark.parametrize("kept_in", [list, tuple])
+def test_policies_are_said_as_the_form_and_as_the_api_hold_them(kept_in: type) -> None:
+    bucket = {"name": "burst", "algorithm": "token_bucket", "requests_per_second": 5, "burst": 10, "scope": ["ip"]}
+    window = {"name": "day", "algorithm": "sliding_window", "limit": 9, "window_seconds": 86_400, "scope": ["user"]}
+    shown = RateLimit.model_validate({"policies": [bucket, window]}).model_dump()
+    rate_limit = {"policies": kept_in(shown["policies"])}
+    assert _words({"rate_limit": rate_limit})["Limits"] == (
+        "At most 5 requests a second for each address, with bursts of up to 10. More are answered 429. "
+        "At most 9 requests per day for each user. More are answered 429."
+    )
+    assert limits_in_short(rate_limit) == "2 policies"
+
+
 def test_a_half_typed_route_is_said_as_far_as_it_goes() -> None:
     said = _words({"rate_limit": {"requests_per_second": None}, "cache_policy": {"enabled": True}}, None)
     assert said["Match"] == "Requests of any method to a path you have not typed yet."
@@ -49,6 +64,8 @@ def test_a_half_typed_route_is_said_as_far_as_it_goes() -> None:
 
 OPEN = "Anyone may call it; no credential is asked for."
 MEMBER = "Callers present the session token of a signed-in user of your organisation; others get 401."
+KEY_OR_APP = "Callers present one of your API keys or an OAuth access token; others get 401."
+OF_ONE = "of 1 issuer of your own"
 TWO = {"allow_origins": ["https://a.test", "https://b.test"]}
 NETWORKS = {"allow": ["10.0.0.0/8"], "deny": ["10.0.0.1/32", "10.0.0.2/32"]}
 
@@ -68,7 +85,12 @@ NETWORKS = {"allow": ["10.0.0.0/8"], "deny": ["10.0.0.1/32", "10.0.0.2/32"]}
         (
             "any",
             {"accept": ["apikey", "oauth"], "required_scopes": ["read"]},
-            "Callers present one of your API keys or an OAuth access token with the scope read; others get 401.",
+            f"{KEY_OR_APP} They need the scope read; others get 403.",
+        ),
+        (
+            "any",
+            {"accept": ["jwt", "oauth"], "issuers": ["i"]},
+            f"Callers present a user's token {OF_ONE} or an OAuth access token {OF_ONE}; others get 401.",
         ),
         (
             "jwt_required",
