@@ -5,7 +5,8 @@ Out:   the metadata document; challenges of routes that take OAuth tokens, point
 Laws:  1. A tenant without such a route has no such document, and a route of the tenant's own below /.well-known/ goes
        before it; one that merely matches everything does not. 2. `resource` is the URL that was, or would be, asked:
        a client must not take a document that names another (section 3.3). 3. The document says what routes demand of
-       OAuth tokens and who issues them, which a 401 would tell anybody; no name, no origin.
+       OAuth tokens and who issues them, which a 401 would tell anybody; no name, no origin. What has no value is left out (section
+       3.2).
 Not here: the challenge itself (phases.auth.refusals).
 """
 
@@ -47,11 +48,12 @@ def answer(exchange: Exchange, tenant: Tenant, clerk_issuer: str) -> Reply | Non
     if not routes:
         return None
     exchange.path = head.path
+    scopes = sorted({scope for route in routes for scope in route.required_scopes})
     body = _ENCODE({
         "resource": (_base(exchange) + (b"" if asked == b"/" else asked)).decode("ascii"),
         "authorization_servers": _servers(tenant, routes, clerk_issuer),
         "bearer_methods_supported": ["header"],
-        "scopes_supported": sorted({scope for route in routes for scope in route.required_scopes}),
+        **({"scopes_supported": scopes} if scopes else {}),
     })  # fmt: skip
     if head.method == b"HEAD":
         return Reply(200, b"OK", _LINES, b"", len(body))

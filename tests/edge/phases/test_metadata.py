@@ -43,17 +43,18 @@ def the_stage(*routes):
         ("/", EVERYBODY, ["a", "b", "c"]),
         ("/oauth/x", EVERYBODY, ["a", "b"]),
         ("/any", EVERYBODY, ["c"]),
-        ("/own", ["https://own.example"], []),
+        ("/own", ["https://own.example"], None),
     ],
 )
 def test_the_document_names_what_was_asked_and_who_gives_out_tokens_for_it(path, servers, scopes):
+    """RFC 9728 section 3.2: "Parameters with zero values MUST be omitted from the response." """
     answer = the_stage().get(WELL_KNOWN + path)
     assert (answer.status, answer["Content-Type"]) == (200, "application/json")
     assert json.loads(answer.body) == {
         "resource": "http://demo.example.com" + path.removesuffix("/"),
         "authorization_servers": servers,
         "bearer_methods_supported": ["header"],
-        "scopes_supported": scopes,
+        **({} if scopes is None else {"scopes_supported": scopes}),
     }
     assert (answer["Cache-Control"], answer["Access-Control-Allow-Origin"]) == ("public, max-age=60", "*")
 
