@@ -5,8 +5,8 @@ Out:   the metadata document; challenges of routes that take OAuth tokens, point
 Laws:  1. A tenant without such a route has no such document, and a route of the tenant's own below /.well-known/ goes
        before it; one that merely matches everything does not. 2. `resource` is the URL that was, or would be, asked:
        a client must not take a document that names another (section 3.3). 3. The document says what routes demand of
-       OAuth tokens and who issues them, which a 401 would tell anybody; no name, no origin. What has no value is left out (section
-       3.2).
+       OAuth tokens and who issues them, which a 401 would tell anybody; no name, no origin. What has
+       no value is left out (section 3.2).
 Not here: the challenge itself (phases.auth.refusals).
 """
 

@@ -121,6 +121,8 @@ def _read_query(model: type[_M]) -> _M:
 
 
 def _read_body(model: type[_M]) -> _M:
+    if _nothing_said(model):
+        return model()
     if request.mimetype != "application/json":
         raise HttpProblem("media-type-unsupported", "Send the body as application/json.")
     raw = request.get_data(cache=False)
@@ -139,6 +141,17 @@ def _read_body(model: type[_M]) -> _M:
         if error.errors()[0]["type"] == "json_invalid":  # lone surrogates, UTF-16: stricter than json is
             raise HttpProblem("json-malformed", "The body is not valid JSON in UTF-8.") from None
         raise invalid_from(error) from None
+
+
+def _nothing_said(model: type[BaseModel]) -> bool:
+    """Say whether an action that needs nothing said (`rotate`) was asked for without a body."""
+    if (
+        request.method != "POST"
+        or request.mimetype
+        or any(field.is_required() for field in model.model_fields.values())
+    ):
+        return False
+    return not request.get_data()
 
 
 class _DuplicateMember(Exception):

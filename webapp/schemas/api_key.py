@@ -50,6 +50,8 @@ class ApiKeyNew(Input):
     """May be left out: it is always the caller's tenant."""
     name: Name
     scopes: _Scopes = ()
+    """`read` covers GET, HEAD and OPTIONS, `write` the rest: a key with neither is refused everywhere. Routes may ask
+    for more."""
     expires_at: Expiry | None = None
     addresses: Addresses = ()
     """Networks it may be used from; empty: any."""

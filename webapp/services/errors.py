@@ -7,7 +7,7 @@ Not here: the wire form (webapp.api.problems, webapp.console).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -77,12 +77,32 @@ class StoreUnavailable(ServiceError):
     slug = "store-unavailable"
 
 
+_LENGTHS = {
+    "too_short": "has {actual_length} members: at least {min_length} must be given",
+    "too_long": "has {actual_length} members: at most {max_length} may be given",
+}
+"""Of lists: pydantic speaks of Python's tuples."""
+
+
 def invalid_from(error: ValidationError, prefix: str = "") -> Invalid:
     """Turn pydantic's error into ours: names and reasons, never the values that were sent."""
-    errors = [FieldError(_location(item, prefix), _message(item)) for item in error.errors(include_url=False)]
+    errors = [FieldError(_location(item, prefix), _message(item)) for item in _causes(error.errors(include_url=False))]
     first = errors[0]
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
     return Invalid(f"{first.location}: {first.message}{more}", errors)
+
+
+def _causes(items: Sequence[Any]) -> list[Any]:
+    """Leave out that a list is too short where members of it are wrong: those were only not counted."""
+    wrong = [item["loc"] for item in items]
+
+    def follows(item: Any) -> bool:
+        loc = item["loc"]
+        return item["type"] == "too_short" and any(
+            len(other) > len(loc) and other[: len(loc)] == loc for other in wrong
+        )
+
+    return [item for item in items if not follows(item)]
 
 
 def _location(item: Any, prefix: str) -> str:
@@ -96,6 +116,8 @@ def _location(item: Any, prefix: str) -> str:
 
 def _message(item: Any) -> str:
     message: str = item["msg"]
+    if item["type"] in _LENGTHS and isinstance(item["ctx"].get("actual_length"), int):
+        return _LENGTHS[item["type"]].format_map(item["ctx"])
     return message.removeprefix("Value error, ")
 
 

@@ -130,6 +130,19 @@ def test_a_bad_subdomain_is_refused(alice: Person, demo: Any, subdomain: str) ->
     assert "subdomain" in _errors(alice.patch(f"/tenants/{demo.tenant_id}", {"subdomain": subdomain}))
 
 
+def test_a_list_is_spoken_of_as_json_has_it_and_only_what_is_wrong_is_named(alice: Person) -> None:
+    def said(body: dict[str, Any]) -> list[dict[str, str]]:
+        errors: list[dict[str, str]] = alice.post("/api-keys/import-many", body).get_json()["errors"]
+        return errors
+
+    assert said({"keys": []}) == [{"location": "keys", "message": "has 0 members: at least 1 must be given"}]
+    key = {"name": "k", "key": "a-key-of-theirs-1"}
+    assert said({"keys": [key] * 1_001}) == [
+        {"location": "keys", "message": "has 1001 members: at most 1000 may be given"}
+    ]
+    assert [error["location"] for error in said({"keys": [{"name": "k", "key": "short"}]})] == ["keys.0.key"]
+
+
 @pytest.mark.parametrize(
     ("body", "status", "code"),
     [
@@ -149,6 +162,18 @@ def test_a_bad_subdomain_is_refused(alice: Person, demo: Any, subdomain: str) ->
 def test_what_is_not_one_json_object_is_refused(alice: Person, body: bytes, status: int, code: str) -> None:
     answer = alice.call("POST", "/origins", data=body, headers={"Content-Type": "application/json"})
     assert (answer.status_code, answer.get_json()["code"]) == (status, code)
+
+
+def test_an_action_that_needs_nothing_said_takes_no_body_and_a_thing_to_be_made_still_needs_one(alice: Person) -> None:
+    key = alice.make("/api-keys", {"name": "k"})
+    successor = alice.call("POST", f"/api-keys/{key['id']}/rotate")
+    assert successor.status_code == 201 and successor.get_json()["rotated_from_id"] == key["id"]
+    assert alice.call("POST", f"/api-keys/{key['id']}/rotate", data=b"x").status_code == 415
+    service = alice.make("/services", {"name": "s"})
+    assert alice.call("POST", f"/services/{service['id']}/rotate").status_code == 200
+    assert alice.call("POST", "/identity-keys/rotate").status_code == 201
+    assert alice.call("POST", "/services").status_code == 415
+    assert alice.call("PATCH", f"/services/{service['id']}").status_code == 415
 
 
 def test_another_media_type_another_method_and_another_path_are_problems_too(alice: Person) -> None:
