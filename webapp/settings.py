@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,8 @@ from contracts import addresses, apikey, clerk, sealing
 DEMO_MARK: Final = sealing.DEMO_MARK.decode("ascii")
 """Every secret of the demo contains these letters (as text, or as hex in KEY_PEPPERS and SEALING_KEYS)."""
 _SECRET_CHARS_MIN: Final = 32
+_DOMAIN: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*")
+_URL_TEMPLATE: Final = re.compile(r"https?://[^/?#\s{}]*\{subdomain\}[^/?#\s{}]*/?")
 
 
 class SettingsError(ValueError):
@@ -114,7 +117,7 @@ def load(environ: Mapping[str, str]) -> Settings:
         raise SettingsError("VANTAGEEDGE_ENV", "must be production or development")
     database_url = _database_url(read, "DATABASE_URL")
     redis_url = read.url("REDIS_URL", ("redis", "rediss"))
-    base_domain = read.text("EDGE_BASE_DOMAIN").lower()
+    base_domain = _domain(read, "EDGE_BASE_DOMAIN")
     console_url = _origin("CONSOLE_URL", read.url("CONSOLE_URL", ("http", "https")))
     settings = Settings(
         env="production" if env == "production" else "development",
@@ -128,10 +131,10 @@ def load(environ: Mapping[str, str]) -> Settings:
         clerk=_clerk(read, console_url),
         console_url=console_url,
         edge_base_domain=base_domain,
-        edge_public_url_template=read.text("EDGE_PUBLIC_URL_TEMPLATE", f"https://{{subdomain}}.{base_domain}"),
+        edge_public_url_template=_url_template(read, f"https://{{subdomain}}.{base_domain}"),
         port=read.port("PORT", 8080),
         allowed_private_origins=_networks(read),
-        sentry_dsn=read.text("SENTRY_DSN", "") or None,
+        sentry_dsn=read.url("SENTRY_DSN", ("http", "https")) if read.text("SENTRY_DSN", "") else None,
     )
     if settings.is_production:
         _refuse_laptop_values(settings, read)
@@ -182,6 +185,24 @@ def _database_url(read: _Reader, variable: str, default: str | None = None) -> s
     if not separator or scheme not in ("postgres", "postgresql", "postgresql+psycopg"):
         raise SettingsError(variable, "must be a URL that starts with postgresql://")
     return f"postgresql+psycopg://{rest}"
+
+
+def _domain(read: _Reader, variable: str) -> str:
+    """As the edge reads it."""
+    name = read.text(variable).lower().rstrip(".")
+    if not _DOMAIN.fullmatch(name):
+        raise SettingsError(variable, "must be a DNS name like example.com")
+    return name
+
+
+def _url_template(read: _Reader, default: str) -> str:
+    variable = "EDGE_PUBLIC_URL_TEMPLATE"
+    template = read.text(variable, default)
+    if not _URL_TEMPLATE.fullmatch(template):
+        raise SettingsError(
+            variable, "must be a scheme and a host with {subdomain}, like https://{subdomain}.example.com"
+        )
+    return template.rstrip("/")
 
 
 def _peppers(read: _Reader) -> Mapping[int, bytes]:
