@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -163,6 +164,34 @@ def test_the_readme_works_as_written(demo: Checkout) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "X-Vantage-Live: 2/2" in done.stdout
+
+
+def test_each_token_the_script_prints_is_let_in_where_its_kind_is_asked_for(demo: Checkout) -> None:
+    api, host = demo.record["api_url"] + "/api/v1", urlsplit(demo.record["edge_url"])
+
+    def token(*whose: str) -> dict[str, str]:
+        return {"Authorization": f"Bearer {demo.script('demo-token', *whose).stdout.strip()}"}
+
+    def call(method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        headers = token("alice") | {"Prefer": "wait=5"}
+        answer = requests.request(method, api + path, json=body, headers=headers, timeout=10)
+        assert answer.ok, answer.text
+        return answer.json()
+
+    origin = call("GET", "/origins")["items"][0]["id"]
+    machine = requests.get(demo.record["clerk_url"] + "/__dev/clients", timeout=5).json()["machines"][1]["id"]
+    call("POST", "/services", {"name": "caller", "kind": "clerk_machine", "machine_id": machine})
+    kinds = {"jwt": ("alice",), "oauth": ("alice", "oauth"), "service": ("machine",)}
+    for kind, whose in kinds.items():
+        path = f"/kind/{kind}"
+        call("POST", "/routes", {"path_pattern": path, "origin_id": origin, "auth_mode": f"{kind}_required",
+                                 "rewrite": {"strip_prefix": path}})  # fmt: skip
+        url = f"http://127.0.0.1:{host.port}{path}"
+        statuses = {
+            other: requests.get(url, headers=token(*theirs) | {"Host": host.netloc}, timeout=10).status_code
+            for other, theirs in kinds.items()
+        }
+        assert {other for other, status in statuses.items() if status != 401} == {kind}, statuses
 
 
 def test_what_was_made_survives_a_launcher_killed_outright(checkout: Checkout) -> None:

@@ -147,6 +147,8 @@ class RouteNew(Input):
     enabled: bool = True
     required_scopes: _Scopes = ()
     any_user: bool = False
+    """Clerk's users of any organisation. Without it a token must name the tenant's: OAuth tokens do if they are signed
+    and were granted `user:org:read`."""
     """Accept users of any organisation, not only the tenant's own."""
     accept: Accept = ()
     """auth_mode any: the kinds of credential it takes."""
