@@ -32,7 +32,7 @@ def test_alice_makes_an_origin_a_route_and_a_key_and_a_request_flows_through_the
     page.fill("#strip_prefix", "/journey")
     page.select_option("#origin_id", label="journey-origin")
     page.wait_for_selector("#summary >> text=Requests of any method to /journey and everything below it.")
-    page.wait_for_selector("#summary >> text=one of your API keys with the scope read")
+    page.wait_for_selector("#summary >> text=one of your API keys; others get 401. They need the scope read")
     page.click("button:has-text('Create route')")
     page.wait_for_url(re.compile("/routes/[0-9a-f-]{36}$"))
     assert "Route /journey/* created" in alice.toast()
@@ -176,3 +176,24 @@ def test_slash_finds_the_search_of_the_routes(visit: Visit, stack: Stack) -> Non
     alice.page.keyboard.press("Enter")
     alice.page.wait_for_url("**q=findable")
     assert alice.page.locator("tbody tr").count() == 1
+
+
+def test_limits_that_the_editor_has_no_controls_for_are_said_and_kept(visit: Visit, stack: Stack) -> None:
+    bucket = {"name": "burst", "algorithm": "token_bucket", "requests_per_second": 5, "burst": 10, "scope": ["ip"]}
+    window = {"name": "day", "algorithm": "sliding_window", "limit": 900, "window_seconds": 86_400, "scope": ["user"]}
+    limits = {"policies": [bucket, window]}
+    route_id = stack.route("/two-limits/*", stack.origin("limited"), rate_limit=limits)
+    alice = visit("alice")
+    alice.go(f"/t/demo/routes/{route_id}")
+    said = "At most 5 requests a second for each address, with bursts of up to 10. More are answered 429. At most 900"
+    assert said in alice.page.inner_text("main")
+    alice.go(f"/t/demo/routes/{route_id}/edit")
+    assert alice.page.locator("[name=limit_kind]:checked").input_value() == "keep"
+    assert not alice.page.locator("#limit_scope").is_visible()
+    alice.page.check("[name=limit_kind][value=token_bucket]")
+    assert alice.page.locator("#limit_scope").is_visible()
+    alice.page.check("[name=limit_kind][value=keep]")
+    before = stack.api("alice", "GET", f"/routes/{route_id}")["rate_limit"]
+    alice.page.click("button:has-text('Save changes')")
+    alice.page.wait_for_url(re.compile("/routes/[0-9a-f-]{36}$"))
+    assert stack.api("alice", "GET", f"/routes/{route_id}")["rate_limit"] == before

@@ -182,7 +182,7 @@ def test_each_token_the_script_prints_is_let_in_where_its_kind_is_asked_for(demo
     machine = requests.get(demo.record["clerk_url"] + "/__dev/clients", timeout=5).json()["machines"][1]["id"]
     call("POST", "/services", {"name": "caller", "kind": "clerk_machine", "machine_id": machine})
     kinds = {"jwt": ("alice",), "oauth": ("alice", "oauth"), "service": ("machine",)}
-    for kind, whose in kinds.items():
+    for kind in kinds:
         path = f"/kind/{kind}"
         call("POST", "/routes", {"path_pattern": path, "origin_id": origin, "auth_mode": f"{kind}_required",
                                  "rewrite": {"strip_prefix": path}})  # fmt: skip
