@@ -150,7 +150,11 @@ class Answer:
 
 
 def application(environ: dict[str, Any], start: Start) -> Iterable[bytes]:
-    request = Request(environ)
+    try:
+        request = Request(environ)
+    except OSError:  # its client broke off in the middle: nobody reads what is said now
+        start(_status_line(400), [("Connection", "close"), ("Content-Length", "0")])
+        return [b""]
     if len(request.body) > BODY_BYTES_MAX:
         answer = Answer(413, {"error": f"a body may have {BODY_BYTES_MAX} bytes"})
     else:

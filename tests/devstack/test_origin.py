@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -57,6 +59,17 @@ def test_anything_shows_what_arrived(base: str) -> None:
     seen = requests.post(f"{base}/anything/x?q=1", data=b"hello", headers={"X-Seen": "yes"}, timeout=5).json()
     assert (seen["method"], seen["path"], seen["query"], seen["body"]) == ("POST", "/anything/x", {"q": "1"}, "hello")
     assert seen["headers"]["X-Seen"] == "yes"
+
+
+def test_a_client_that_breaks_off_leaves_no_traceback(capfd: pytest.CaptureFixture[str]) -> None:
+    with in_process("from devstack.origin import main; main()", "--port") as url:
+        where = urlsplit(url)
+        with socket.create_connection((where.hostname, where.port), timeout=5) as half:
+            half.sendall(b"POST /posts HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n[")
+            half.shutdown(socket.SHUT_WR)
+            assert half.recv(64).startswith(b"HTTP/1.1 400 ")
+        assert requests.get(f"{url}/posts/1", timeout=5).ok
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_streams_in_chunks_and_keeps_its_bounds(base: str) -> None:
