@@ -41,11 +41,15 @@ def binary() -> Path:
 class Valkey:
     """One server over one folder. `start` after `stop` or `kill` gives the same port and, with `aof`, the same keys."""
 
-    def __init__(self, folder: Path, port: int = 0, *, aof: bool = True, setting: str = "VALKEY_PORT") -> None:
+    def __init__(
+        self, folder: Path, port: int = 0, *, aof: bool = True, setting: str = "VALKEY_PORT", more: tuple[str, ...] = ()
+    ) -> None:
+        """`more`: further lines of its settings."""
         self.folder = folder.absolute()
         self.port = port
         self._aof = aof
         self._setting = setting
+        self._more = more
         self._password = ""
         self._process: subprocess.Popen[bytes] | None = None
         self._lock: IO[str] | None = None
@@ -69,6 +73,10 @@ class Valkey:
         if self._process is None:
             raise DevstackError("Valkey is not running; start it first")
         return self._process.pid
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None
 
     @property
     def log(self) -> Path:
@@ -133,7 +141,7 @@ class Valkey:
             self._password = ""
         if not self._password:
             self._password = secrets.token_hex(20)
-            _write_private(secret, self._password)
+            write_private(secret, self._password)
         lines = [
             "bind 127.0.0.1",
             f"port {self.port}",
@@ -145,8 +153,9 @@ class Valkey:
             f"appendonly {'yes' if self._aof else 'no'}",
             "appendfsync everysec",
             "maxmemory-policy noeviction",
+            *self._more,
         ]
-        _write_private(self._settings, "\n".join(lines) + "\n")
+        write_private(self._settings, "\n".join(lines) + "\n")
 
     def _wait_until_ready(self) -> None:
         deadline_mono = time.monotonic() + _START_S
@@ -176,7 +185,8 @@ class Valkey:
         return answer == b"+OK\r\n+PONG\r\n"
 
 
-def _write_private(path: Path, text: str) -> None:
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only we can read, whole or not at all."""
     temporary = path.with_name(path.name + ".new")
     with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(text)

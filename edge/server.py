@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Final
 
 from gunicorn.workers.base import Worker
 
+from contracts import keyspace
 from edge.settings import Settings
 from edge.sockets import BACKLOG
 
@@ -104,7 +105,7 @@ class Edge:
         from edge.ports import Ports
         from edge.snapshot import compile_snapshot
         from edge.store.cache_store import CacheStore
-        from edge.store.client import Client
+        from edge.store.cluster import ClusterClient, client_for, link_to
         from edge.store.config_feed import ConfigFeed
         from edge.store.counters.distributed import DistributedCounters
         from edge.store.health import HealthStore
@@ -124,11 +125,11 @@ class Edge:
         self._sockets = inherited.sockets
         self._ending = inherited.folder / ENDING
         self.draining = False
-        self.client = Client(settings.redis)
+        self.client = client_for(settings.redis)
         self.disk = StateDisk(settings.state_dir)
         self.tenants = TenantStore(self.client, self.disk, settings.base_domain, compile_snapshot, settings.tenants_max)
         self.key_uses = KeyUses(self.client)
-        self.keys = KeyStore(self.client, settings.peppers, lambda: self.feed.fresh_mono, self.key_uses)
+        self.keys = KeyStore(self.client, settings.peppers, self._freshness(), self.key_uses)
         self.nonces = NonceStore(self.client)
         self.health = HealthStore(self.client)
         self.cache = CacheStore(self.client, settings.cache_bytes_max)
@@ -150,7 +151,10 @@ class Edge:
             self.client, lambda: (self.feed.applied, len(self.tenants), self.tenants.rejected), settings.workers
         )
         subscribers = (self.tenants, self.keys, self.health, self.cache, self.sessions)
-        self.feed = ConfigFeed(settings.redis, subscribers, self.heartbeats.beat, self.tenants.poll)
+        link = link_to(self.client, settings.redis, keyspace.CHANGES, "vantageedge-feed")
+        self.feed = ConfigFeed(link, subscribers, self.heartbeats.beat, self.tenants.poll)
+        if isinstance(self.client, ClusterClient):
+            self.client.on_up.append(self.feed.start_over)
         self.counters = DistributedCounters(self.client, lambda: self.heartbeats.live_workers)
         self.meter = Meter()
         self.log = AccessLog(settings.access_log)
@@ -175,6 +179,16 @@ class Edge:
         self.watch = self._listen_tls(inherited)
         (metrics,) = inherited.sockets["EDGE_METRICS_PORT"]
         self.exporter = Exporter(metrics, inherited.folder, self.collect, self.why_not_ready)
+
+    def _freshness(self) -> Callable[[], float]:
+        """Say since when it is certain that no change to a key was missed. A cluster's stream may be followed while the
+        part is away where a key is, and with it its revocation."""
+        from edge.store.cluster import ClusterClient
+
+        client = self.client
+        if isinstance(client, ClusterClient):
+            return lambda: min(self.feed.fresh_mono, client.whole_mono)
+        return lambda: self.feed.fresh_mono
 
     def _listen_tls(self, inherited: Inheritance) -> CertificateWatch | None:
         tls = inherited.settings.tls

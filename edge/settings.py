@@ -19,8 +19,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, urlsplit
 
+from contracts import store_url
 from contracts.addresses import AddressError, IPNetwork, parse_networks, parse_origin_url
 from contracts.apikey import parse_peppers
 from contracts.clerk import KeySetError, frontend_api_host, parse_pem
@@ -82,6 +83,8 @@ class RedisAddress:
     password: str = field(default="", repr=False)
     tls_verify: bool = True
     """False for `?ssl_cert_reqs=none`: managed stores with a self-signed certificate."""
+    seeds: tuple[tuple[str, int], ...] = ()
+    """Nodes of a cluster, from any of which the others are learned; empty: one server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -368,24 +371,11 @@ def _parse_dotenv(text: str) -> dict[str, str]:
 
 
 def parse_redis_url(text: str) -> RedisAddress:
-    """Read `redis://` or `rediss://` with optional user and password. Raises ValueError, never echoing the URL."""
-    parts = _split(text)
-    if parts.scheme not in ("redis", "rediss"):
-        raise ValueError("must start with redis:// or rediss://")
-    if not parts.hostname:
-        raise ValueError("must name a host")
-    if parts.path not in ("", "/", "/0"):
-        raise ValueError("must use database 0 (a cluster has no other)")
-    if parts.query not in ("", "ssl_cert_reqs=none", "ssl_cert_reqs=required"):
-        raise ValueError("may carry no parameter other than ssl_cert_reqs=none")
-    return RedisAddress(
-        host=parts.hostname,
-        port=parts.port or 6379,
-        tls=parts.scheme == "rediss",
-        username=unquote(parts.username or ""),
-        password=unquote(parts.password or ""),
-        tls_verify=parts.query != "ssl_cert_reqs=none",
-    )
+    """Read contracts.store_url's form. Raises ValueError, never echoing the URL."""
+    url = store_url.parse(text)
+    host, port = url.nodes[0]
+    seeds = url.nodes if url.is_cluster else ()
+    return RedisAddress(host, port, url.tls, url.username, url.password, url.tls_verify, seeds)
 
 
 def _split(text: str) -> SplitResult:

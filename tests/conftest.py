@@ -1,7 +1,7 @@
 """Fixtures every test may build on: a real PostgreSQL and a real Valkey, started once, and free ports.
 
-Out:   postgres (session), valkey (one server per test), shared_valkey (one per session, emptied per test), free_port,
-       chromium and real_browser (session).
+Out:   postgres (session), valkey (one server per test), shared_valkey (one per session, emptied per test),
+       shared_cluster (the same of three nodes), free_port, chromium and real_browser (session).
 Laws:  1. Nothing is started until a test asks for it. 2. Nothing outlives the session (devstack.leash). 3. Without
        Chromium the browser tests are skipped and say so; with CI=true they fail.
 Not here: schemas, tenants, people (each part's own conftest).
@@ -22,6 +22,7 @@ from playwright.sync_api import Browser, sync_playwright
 from devstack import child
 from devstack.postgres import Postgres
 from devstack.valkey import Valkey
+from devstack.valkey_cluster import ValkeyCluster
 
 # How fast a machine is that does other things too is no property of the code under test.
 settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -54,6 +55,20 @@ def shared_valkey(_session_valkey: Valkey) -> Valkey:
     with redis.Redis.from_url(_session_valkey.url) as client:
         client.flushall()
     return _session_valkey
+
+
+@pytest.fixture(scope="session")
+def _session_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyCluster]:
+    with ValkeyCluster(tmp_path_factory.mktemp("cluster")) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def shared_cluster(_session_cluster: ValkeyCluster) -> ValkeyCluster:
+    """The session's cluster of three primaries, empty."""
+    for node in _session_cluster.primaries:
+        _session_cluster.ask(node, "FLUSHALL")
+    return _session_cluster
 
 
 @pytest.fixture

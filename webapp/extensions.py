@@ -25,6 +25,7 @@ from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import event, text
 from sqlalchemy.orm import Session
 
+from webapp import redis_store
 from webapp.settings import Settings
 
 MIGRATIONS: Final = Path(__file__).resolve().parent.parent / "migrations"
@@ -51,7 +52,7 @@ _SET: Final = text(
 def init_app(app: Flask, settings: Settings) -> None:
     """Bind the stores to an application. Connects to nothing yet."""
     app.extensions["vantageedge.settings"] = settings
-    app.extensions["vantageedge.redis"] = redis.Redis.from_url(
+    app.extensions["vantageedge.redis"] = redis_store.connect(
         settings.redis_url,
         socket_timeout=REDIS_TIMEOUT_S,
         socket_connect_timeout=REDIS_TIMEOUT_S,

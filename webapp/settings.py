@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
-from contracts import addresses, apikey, clerk, sealing
+from contracts import addresses, apikey, clerk, sealing, store_url
 
 DEMO_MARK: Final = sealing.DEMO_MARK.decode("ascii")
 """Every secret of the demo contains these letters (as text, or as hex in KEY_PEPPERS and SEALING_KEYS)."""
@@ -116,7 +116,7 @@ def load(environ: Mapping[str, str]) -> Settings:
     if env not in ("production", "development"):
         raise SettingsError("VANTAGEEDGE_ENV", "must be production or development")
     database_url = _database_url(read, "DATABASE_URL")
-    redis_url = read.url("REDIS_URL", ("redis", "rediss"))
+    redis_url = _redis_url(read)
     base_domain = _domain(read, "EDGE_BASE_DOMAIN")
     console_url = _origin("CONSOLE_URL", read.url("CONSOLE_URL", ("http", "https")))
     settings = Settings(
@@ -124,7 +124,7 @@ def load(environ: Mapping[str, str]) -> Settings:
         database_url=database_url,
         migration_database_url=_database_url(read, "MIGRATION_DATABASE_URL", database_url),
         redis_url=redis_url,
-        celery_broker_url=read.url("CELERY_BROKER_URL", ("redis", "rediss", "sentinel", "amqp", "amqps"), redis_url),
+        celery_broker_url=_broker_url(read, redis_url),
         secret_key=read.secret("SECRET_KEY"),
         key_peppers=_peppers(read),
         sealing_keys=_sealing_keys(read),
@@ -203,6 +203,22 @@ def _url_template(read: _Reader, default: str) -> str:
             variable, "must be a scheme and a host with {subdomain}, like https://{subdomain}.example.com"
         )
     return template.rstrip("/")
+
+
+def _redis_url(read: _Reader) -> str:
+    value = read.text("REDIS_URL")
+    try:
+        store_url.parse(value)
+    except ValueError as error:
+        raise SettingsError("REDIS_URL", str(error)) from None
+    return value
+
+
+def _broker_url(read: _Reader, redis_url: str) -> str:
+    variable = "CELERY_BROKER_URL"
+    if store_url.is_cluster(redis_url) and not read.text(variable, ""):
+        raise SettingsError(variable, "is not set (REDIS_URL is a cluster, which Celery cannot use as its broker)")
+    return read.url(variable, ("redis", "rediss", "sentinel", "amqp", "amqps"), redis_url)
 
 
 def _peppers(read: _Reader) -> Mapping[int, bytes]:

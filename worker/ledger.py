@@ -24,7 +24,7 @@ from worker import plan, probes
 from worker.checker import Finding
 from worker.plan import Planned
 from worker.probes import ProbeState, Rules
-from worker.stores import Store, script
+from worker.stores import Store, run_script
 
 LEASE_S = 30.0
 _log = structlog.get_logger("worker.ledger")
@@ -54,7 +54,7 @@ class Verdict:
 def claim(client: Store, shard: int, limit: int) -> list[Claim]:
     """Take up to `limit` targets of a shard that are due; nobody else gets them for LEASE_S."""
     now = time.time()
-    flat = script(client, "claim")(keys=_keys(shard), args=[now, now + LEASE_S, limit])
+    flat = run_script(client, "claim", _keys(shard), [now, now + LEASE_S, limit])
     return list(_claims(shard, zip(flat[0::3], flat[1::3], flat[2::3], strict=True)))
 
 
@@ -113,12 +113,11 @@ def _keep(client: Store, results: Sequence[tuple[Claim, Finding]], rules: Rules)
 def _replace(client: Store, changes: list[tuple[Claim, bytes, ProbeState]], rules: Rules) -> list[bool]:
     if not changes:
         return []
-    keep = script(client, "record")
     now = time.time()
     with client.pipeline(transaction=False) as pipe:
         for item, expected, state in changes:
             due = probes.next_due(now, rules, random.random())
-            keep(keys=_keys(item.shard), args=[item.planned.member, expected, probes.encode(state), due], client=pipe)
+            run_script(pipe, "record", _keys(item.shard), [item.planned.member, expected, probes.encode(state), due])
         return [bool(answer) for answer in pipe.execute()]
 
 
@@ -140,6 +139,8 @@ def _tell_edges(client: Store, verdicts: list[Verdict], tenants: set[str], rules
                 verdict.planned.target_id,
                 messages.encode(health),
             )
+        pipe.execute()
+    with client.pipeline(transaction=False) as pipe:  # of its own: whoever reads them finds the verdicts in place
         for tenant_id in sorted(tenants):
             add_change(pipe, messages.Change(kind="health", tenant_id=tenant_id))
         pipe.execute()

@@ -8,6 +8,7 @@ Not here: transactions and their scopes (webapp.extensions).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from flask import Flask
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.retry import Retry
 
-from webapp import extensions
+from webapp import extensions, redis_store
 from worker import settings as worker_settings
 from worker.settings import WorkerSettings
 
@@ -42,7 +43,7 @@ def flask_app() -> Flask:
 
 @cache
 def store() -> Store:
-    return redis.Redis.from_url(
+    return redis_store.connect(
         settings().console.redis_url,
         socket_timeout=5,
         socket_connect_timeout=2,
@@ -57,6 +58,9 @@ def _source(name: str) -> str:
     return (_LUA / f"{name}.lua").read_text(encoding="utf-8")
 
 
-def script(client: Store, name: str) -> Any:
-    """Give a Lua script of worker/lua, callable with keys and args; loads itself where it is missing."""
-    return client.register_script(_source(name))
+def run_script(client: Store, name: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
+    """Run a Lua script of worker/lua. All keys are in one slot. A pipeline gives the answer when it is executed.
+
+    It goes with its text: a server that never saw it needs no second way, and each node of a cluster is such a one.
+    """
+    return client.eval(_source(name), len(keys), *keys, *args)

@@ -12,6 +12,7 @@ Not here: what may be stored and for how long (edge.http.caching, edge.phases.ca
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -25,7 +26,7 @@ from contracts.bounds import CACHE_OBJECT_BYTES_MAX
 from contracts.messages import Change
 from edge.errors import StoreAway
 from edge.ports import CacheKey, StoredResponse
-from edge.store.client import Client
+from edge.store.wire import ShardAway, Store
 
 _ENTRY_OVERHEAD_BYTES: Final = 600
 STALE_KEPT_S: Final = 60.0
@@ -79,7 +80,7 @@ class _Entry:
 
 
 class CacheStore:
-    def __init__(self, client: Client, bytes_max: int, wall: Callable[[], float] = time.time) -> None:
+    def __init__(self, client: Store, bytes_max: int, wall: Callable[[], float] = time.time) -> None:
         self._client = client
         self._bytes_max = bytes_max
         self._wall = wall
@@ -189,7 +190,8 @@ class CacheStore:
             self._entries.clear()
             self._bytes = 0
         for tenant_id in list(self._generations):
-            self._reload(tenant_id)
+            with contextlib.suppress(ShardAway):  # its return brings us back here
+                self._reload(tenant_id)
 
     def _reload(self, tenant_id: str) -> None:
         listed = self._client.call("HGETALL", keyspace.cache_generations(tenant_id))

@@ -2,60 +2,50 @@
 
 In:    commands as words (str, bytes, int, float); scripts.
 Out:   replies (bytes, int, None, lists of them), or StoreAway.
-Laws:  1. Only this module maps foreign exceptions of the store. 2. Never blocks the hub: connecting, writing and
+Laws:  1. Foreign exceptions of its socket end here. 2. Never blocks the hub: connecting, writing and
        waiting all yield. 3. Nobody waits longer than the deadline: when the oldest answer is late the connection is
        given up, and until a new one has answered PING every call is refused at once. 4. What was sent and not
        answered may have happened: callers must be able to bear that.
        5. A server that answers later than anybody would wait, or that may not write any more, counts as away.
-Not here: what keys mean (contracts.keyspace), the change stream (config_feed). A client for a cluster would choose
-       one of these by the hash slot of a command's keys; scripts already touch one slot each.
-
-Longer than 400 lines because the shared connection and the link of one greenlet speak one protocol, and this is the one
-place that maps its errors.
+Not here: what is said and understood (wire), which node of a cluster is asked (cluster), what keys mean
+       (contracts.keyspace), the change stream (config_feed).
 """
 
 from __future__ import annotations
 
-import hashlib
 import random
 import ssl
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import gevent
 import gevent.socket
-import gevent.ssl
 import hiredis
 from gevent.event import Event
 from gevent.hub import Waiter, get_hub
 
 from edge.errors import StoreAway
 from edge.settings import RedisAddress
-
-Word = str | bytes | int | float
-Reply = Any
+from edge.store.wire import (
+    CONNECT_TIMEOUT_S,
+    NOT_HERE,
+    RECV_BYTES,
+    Command,
+    Reply,
+    Script,
+    Word,
+    check,
+    greeting,
+    open_socket,
+    pack,
+    unknown_script,
+)
 
 DEADLINE_S: Final = 0.25
-_NOT_HERE: Final = ("READONLY", "LOADING", "MASTERDOWN")
-"""Error replies of a server that was demoted, or is not ready again."""
-_CONNECT_TIMEOUT_S: Final = 1.0
 _TICK_S: Final = 0.05
 _BACKOFF_S: Final = (0.05, 0.1, 0.2, 0.4, 0.8, 1.0)
-_RECV_BYTES: Final = 65_536
-# hiredis' own stub takes a tuple of exactly one word.
-_pack: Final = cast(Callable[[tuple[Word, ...]], bytes], hiredis.pack_command)
-
-
-class Script:
-    """A Lua script, sent by its sha1 and by its text when the server does not know it yet."""
-
-    __slots__ = ("sha1", "text")
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.sha1 = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
 class _Call:
@@ -89,12 +79,12 @@ class _Begun:
 
     def send(self) -> None:
         head = ("EVAL", self._script.text) if self._taught else ("EVALSHA", self._script.sha1)
-        self._call = self._submit((_pack((*head, *self._key_words)),), self)
+        self._call = self._submit((pack((*head, *self._key_words)),), self)
 
     def switch(self, _: None) -> None:
         assert self._call is not None
         reply = self._call.replies[0]
-        if _unknown_script(reply) and not self._taught:
+        if unknown_script(reply) and not self._taught:
             self._taught = True
             self.send()
             return
@@ -106,39 +96,6 @@ class _Begun:
 
     def throw(self, error: StoreAway) -> None:
         self._then(error)
-
-
-def _unknown_script(reply: Reply) -> bool:
-    return isinstance(reply, hiredis.ReplyError) and str(reply).startswith("NOSCRIPT")
-
-
-def _open(address: RedisAddress, timeout_s: float) -> gevent.socket.socket:
-    """Connect, with TLS where asked. Raises StoreAway. Blocks up to `timeout_s` for each of name, TCP and TLS."""
-    try:
-        sock = gevent.socket.create_connection((address.host, address.port), timeout=timeout_s)
-        sock.setsockopt(gevent.socket.IPPROTO_TCP, gevent.socket.TCP_NODELAY, 1)
-        if address.tls:
-            context = ssl.create_default_context()
-            if not address.tls_verify:
-                context.check_hostname = False
-                context.verify_mode = ssl.CERT_NONE
-            sock = gevent.ssl.SSLSocket(sock, _context=context, server_side=False, server_hostname=address.host)
-    except OSError as error:
-        raise StoreAway(f"cannot connect: {error}") from None
-    return sock
-
-
-def _greeting(address: RedisAddress, name: str) -> list[tuple[Word, ...]]:
-    login: list[tuple[Word, ...]] = []
-    if address.password:
-        login.append(("AUTH", address.username, address.password) if address.username else ("AUTH", address.password))
-    return [*login, ("CLIENT", "SETNAME", name), ("PING",)]
-
-
-def _check(reply: Reply) -> Reply:
-    if isinstance(reply, hiredis.ReplyError):
-        raise StoreAway(f"refused: {reply}")
-    return reply
 
 
 class Client:
@@ -164,6 +121,8 @@ class Client:
         self.on_up: list[Callable[[], None]] = []
         """Called, each in a greenlet of its own, whenever a connection has been made."""
         self.last_error = ""
+        self.lost_mono = float("-inf")
+        """When it was up last, for one that is not."""
 
     def __repr__(self) -> str:
         where = f"{self._address.host}:{self._address.port}"
@@ -190,26 +149,30 @@ class Client:
 
     def call(self, *command: Word) -> Reply:
         """Give the reply to one command. Raises StoreAway. Blocks up to the deadline."""
-        return self._accept(self._ask((_pack(command),))[0])
+        return self.accept(self.ask((pack(command),))[0])
 
-    def call_many(self, commands: Sequence[tuple[Word, ...]]) -> list[Reply]:
+    def call_many(self, commands: Sequence[Command]) -> list[Reply]:
         """Give the replies to several commands, sent together. Raises StoreAway, also when one was refused."""
         if not commands:
             return []
-        return [self._accept(reply) for reply in self._ask([_pack(command) for command in commands])]
+        return [self.accept(reply) for reply in self.ask([pack(command) for command in commands])]
+
+    def call_each(self, commands: Sequence[Command]) -> list[Reply]:
+        """One server has no parts: the same as call_many."""
+        return self.call_many(commands)
 
     def send(self, *command: Word) -> None:
         """Send a command whose reply does not matter. Never blocks, never raises; away means it is lost."""
         if self._up:
-            self._submit((_pack(command),), None)
+            self._submit((pack(command),), None)
 
     def run(self, script: Script, keys: Sequence[Word], arguments: Sequence[Word]) -> Reply:
         """Run a script. Raises StoreAway. Blocks up to the deadline, twice that when the server has to learn it."""
         rest = (len(keys), *keys, *arguments)
-        reply = self._ask((_pack(("EVALSHA", script.sha1, *rest)),))[0]
-        if _unknown_script(reply):
-            reply = self._ask((_pack(("EVAL", script.text, *rest)),))[0]
-        return self._accept(reply)
+        reply = self.ask((pack(("EVALSHA", script.sha1, *rest)),))[0]
+        if unknown_script(reply):
+            reply = self.ask((pack(("EVAL", script.text, *rest)),))[0]
+        return self.accept(reply)
 
     def begin(
         self, script: Script, keys: Sequence[Word], arguments: Sequence[Word],
@@ -219,7 +182,7 @@ class Client:
         with StoreAway, and must neither block nor raise. Never blocks; all that is begun in one turn of the hub leaves
         in one write.
         """
-        begun = _Begun(script, (len(keys), *keys, *arguments), self._submit, self._accept, then)
+        begun = _Begun(script, (len(keys), *keys, *arguments), self._submit, self.accept, then)
         if self._up:
             begun.send()
         elif self.reachable:
@@ -235,14 +198,16 @@ class Client:
         else:
             self._hub.loop.run_callback(begun.throw, StoreAway(self.last_error or "not connected"))
 
-    def _accept(self, reply: Reply) -> Reply:
-        """Give a reply on, or raise StoreAway for an error. One that says that this server cannot take writes any more
-        ends the connection: a new one may lead to the server that can."""
-        if isinstance(reply, hiredis.ReplyError) and str(reply).startswith(_NOT_HERE):
+    def accept(self, reply: Reply) -> Reply:
+        """Give a reply of `ask` on, or raise StoreAway for an error. One that says that this server cannot take writes
+        any more ends the connection: a new one may lead to the server that can."""
+        if isinstance(reply, hiredis.ReplyError) and str(reply).startswith(NOT_HERE):
             self._hub.loop.run_callback(self._lose, f"refused: {reply}")
-        return _check(reply)
+            raise StoreAway(f"refused: {reply}")
+        return check(reply)
 
-    def _ask(self, packed: Sequence[bytes]) -> list[Reply]:
+    def ask(self, packed: Sequence[bytes]) -> list[Reply]:
+        """Give the replies to packed commands, errors among them. Raises StoreAway. Blocks up to the deadline."""
         if not self._up and not (self._await_first_try() and self._up):
             raise StoreAway(self.last_error or "not connected")
         waiter: Waiter[None] = Waiter()
@@ -295,7 +260,7 @@ class Client:
             return
         try:
             while True:
-                piece = sock.recv(_RECV_BYTES)
+                piece = sock.recv(RECV_BYTES)
                 if not piece:
                     self._lose("the server closed the connection")
                     return
@@ -332,7 +297,8 @@ class Client:
         self._lost.set()
 
     def _drop(self, why: str) -> None:
-        self._up = False
+        if self._up:
+            self._up, self.lost_mono = False, time.monotonic()
         self.last_error = why
         for watcher in (self._watch_read, self._watch_write):
             if watcher is not None:
@@ -373,67 +339,31 @@ class Client:
             gevent.sleep(pause_s * random.uniform(0.75, 1.25))
 
     def _connect(self) -> None:
-        sock = _open(self._address, _CONNECT_TIMEOUT_S)
+        sock = open_socket(self._address, CONNECT_TIMEOUT_S)
         sock.settimeout(0.0)
         self._lost.clear()
         self._sock = sock
         self._watch_read = self._hub.loop.io(sock.fileno(), 1)
         self._watch_write = self._hub.loop.io(sock.fileno(), 2)
         self._watch_read.start(self._on_readable)
-        commands = _greeting(self._address, self._name)
+        commands = self._greeting()
         waiter: Waiter[None] = Waiter()
-        call = self._submit([_pack(command) for command in commands], waiter)
+        call = self._submit([pack(command) for command in commands], waiter)
         # One that answers, but later than anybody would wait, is away: else each of its returns would hold up requests.
-        with gevent.Timeout(min(_CONNECT_TIMEOUT_S, self._deadline_s), StoreAway("no answer to PING in time")):
+        with gevent.Timeout(min(CONNECT_TIMEOUT_S, self._deadline_s), StoreAway("no answer to PING in time")):
             waiter.get()
-        for reply in call.replies:
-            _check(reply)
+        self._welcome(call.replies)
         self._up = True
+
+    def _greeting(self) -> list[Command]:
+        return greeting(self._address, self._name)
+
+    def _welcome(self, replies: list[Reply]) -> None:
+        """Raises StoreAway when the answers to the greeting are not what they should be."""
+        for reply in replies:
+            check(reply)
 
     def _watch_lateness(self) -> None:
         while not self._lost.wait(_TICK_S):
             if self._pending and time.monotonic() - self._pending[0].since_mono > self._deadline_s:
                 raise StoreAway(f"no answer within {self._deadline_s:g} s")
-
-
-class Link:
-    """A connection of one greenlet, for commands that wait on the server (XREAD BLOCK); the caller reconnects."""
-
-    def __init__(self, address: RedisAddress, name: str) -> None:
-        self._address = address
-        self._name = name
-        self._sock: gevent.socket.socket | None = None
-        self._reader = hiredis.Reader()
-
-    def open(self) -> None:
-        """Connect and log in. Raises StoreAway. Blocks up to a second for each step."""
-        self.close()
-        self._sock = _open(self._address, _CONNECT_TIMEOUT_S)
-        for command in _greeting(self._address, self._name):
-            self.request(*command, timeout_s=_CONNECT_TIMEOUT_S)
-
-    def request(self, *command: Word, timeout_s: float) -> Reply:
-        """Send one command and give its reply. Raises StoreAway. Blocks up to `timeout_s` between two reads."""
-        sock = self._sock
-        if sock is None:
-            raise StoreAway("not connected")
-        try:
-            sock.settimeout(timeout_s)
-            sock.sendall(_pack(command))
-            reply = self._reader.gets()
-            while reply is False:
-                piece = sock.recv(_RECV_BYTES)
-                if not piece:
-                    raise StoreAway("the server closed the connection")
-                self._reader.feed(piece)
-                reply = self._reader.gets()
-        except (OSError, hiredis.ProtocolError) as error:
-            self.close()
-            raise StoreAway(f"lost: {error}") from None
-        return _check(reply)
-
-    def close(self) -> None:
-        if self._sock is not None:
-            self._sock.close()
-            self._sock = None
-        self._reader = hiredis.Reader()

@@ -25,8 +25,7 @@ from contracts import keyspace, messages
 from contracts.clerk import LIFETIME_S_MAX
 from contracts.messages import Change
 from edge.errors import StoreAway
-from edge.settings import RedisAddress
-from edge.store.client import Link
+from edge.store.wire import Link, ShardAway
 
 _LOG: Final = logging.getLogger(__name__)
 _BLOCK_MS: Final = 1_000
@@ -48,16 +47,17 @@ class Subscriber(Protocol):
 class ConfigFeed:
     def __init__(
         self,
-        address: RedisAddress,
+        link: Link,
         subscribers: Sequence[Subscriber],
         on_applied: Callable[[], None],
         poll: Callable[[], object],
     ) -> None:
-        self._link = Link(address, "vantageedge-feed")
+        self._link = link
         self._subscribers = subscribers
         self._on_applied = on_applied
         self._poll = poll
         self._greenlets: list[gevent.Greenlet[[], None]] = []
+        self._part_returned = False
         self.applied = "0-0"
         self.fresh_mono = float("-inf")
         """When the stream was last known to be fully applied."""
@@ -72,6 +72,12 @@ class ConfigFeed:
         gevent.killall(self._greenlets)
         self._link.close()
 
+    def start_over(self) -> None:
+        """A part of the store was away and is back: have everything reloaded. Never blocks."""
+        self._part_returned = True
+        if self.fresh_mono != float("-inf"):
+            self._link.close()  # else it is about to begin, or looks once more when it has begun
+
     def age_s(self) -> float:
         """Give how old the knowledge is that everything is in force; infinite when it never was."""
         return time.monotonic() - self.fresh_mono
@@ -83,7 +89,7 @@ class ConfigFeed:
             try:
                 self._catch_up()
                 self.tried_once = True
-                while True:
+                while not self._part_returned:
                     self._read_on()
             except StoreAway as error:
                 if not self.tried_once or self.age_s() < 2.0:
@@ -94,6 +100,14 @@ class ConfigFeed:
 
     def _catch_up(self) -> None:
         """Take the stream's end as the place to go on from, then have everything reloaded as it is from there on."""
+        returned, self._part_returned = self._part_returned, False
+        try:
+            self._resync(returned)
+        except StoreAway:
+            self._part_returned = self._part_returned or returned
+            raise
+
+    def _resync(self, part_returned: bool) -> None:
         self._link.open()
         last = self._link.request("XREVRANGE", keyspace.CHANGES, "+", "-", "COUNT", 1, timeout_s=1.0)
         end = last[0][0].decode("ascii") if last else "0-0"
@@ -101,8 +115,10 @@ class ConfigFeed:
         lost = not first_time and messages.stream_id(end) < messages.stream_id(self.applied)
         self._recall_sessions(None if first_time or lost else self.applied)
         for subscriber in self._subscribers:
-            subscriber.on_resync(lost)
-        self._advance(end)
+            subscriber.on_resync(lost or part_returned)
+        # What came while all else was there is read on: a tenant that was deleted meanwhile must not seem to be lost.
+        if lost or first_time or not part_returned:
+            self._advance(end)
 
     def _recall_sessions(self, after: str | None) -> None:
         """Sessions signed out while nobody listened are known from the stream alone, as long as a token can live: those
@@ -138,7 +154,10 @@ class ConfigFeed:
         )  # fmt: skip
         for item in known:
             for subscriber in self._subscribers:
-                subscriber.on_change(item)
+                try:
+                    subscriber.on_change(item)
+                except ShardAway as error:
+                    _LOG.info("a change waits for a part of the store: %s", error)
 
     def _advance(self, entry_id: str) -> None:
         self.applied = entry_id

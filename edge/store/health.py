@@ -9,6 +9,7 @@ Not here: passive health and the breaker (edge.phases.balance), probing (worker.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -17,13 +18,13 @@ from typing import Final
 from contracts import keyspace, messages
 from contracts.messages import Change, TargetHealth
 from edge.errors import StoreAway
-from edge.store.client import Client
+from edge.store.wire import ShardAway, Store
 
 _LOG: Final = logging.getLogger(__name__)
 
 
 class HealthStore:
-    def __init__(self, client: Client, wall: Callable[[], float] = time.time) -> None:
+    def __init__(self, client: Store, wall: Callable[[], float] = time.time) -> None:
         self._client = client
         self._wall = wall
         self._tenants: dict[str, dict[str, TargetHealth]] = {}
@@ -61,7 +62,8 @@ class HealthStore:
 
     def on_resync(self, lost: bool) -> None:
         for tenant_id in list(self._tenants):
-            self._reload(tenant_id)
+            with contextlib.suppress(ShardAway):  # its return brings us back here
+                self._reload(tenant_id)
 
     def _reload(self, tenant_id: str) -> None:
         listed = self._client.call("HGETALL", keyspace.origin_health(tenant_id))

@@ -22,14 +22,14 @@ import gevent
 
 from contracts import keyspace, messages
 from edge.errors import StoreAway
-from edge.store.client import Client
+from edge.store.wire import Store
 
 _FORGET_AFTER_S: Final = 60.0
 
 
 class Heartbeats:
     def __init__(
-        self, client: Client, describe: Callable[[], tuple[str, int, dict[str, str]]], workers: int = 1,
+        self, client: Store, describe: Callable[[], tuple[str, int, dict[str, str]]], workers: int = 1,
         mono: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         """`describe` gives the applied stream id, the number of held tenants, and what was rejected. `workers`: how

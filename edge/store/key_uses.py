@@ -5,7 +5,7 @@ Out:   each FLUSH_S one batch into keyspace.key_uses (the newest use wins) and k
 Laws:  1. Noting is a dictionary's store; nothing waits for Redis but the greenlet that flushes. 2. What is noted is
        bounded: the memory of known keys and as many look-ups. 3. A renewal carries the proof of who holds the newer
        pepper (contracts.apikey.renewal_proof), never the key.
-Redis away: what a flush could not tell is dropped and counted; the next use tells it again.
+Redis away, or a part of it: what a flush could not tell is dropped and counted; the next use tells it again.
 Not here: what becomes of it (webapp.services.key_uses).
 """
 
@@ -22,7 +22,7 @@ from contracts import keyspace, messages
 from contracts.apikey import renewal_proof
 from contracts.snapshot import KeyRecord
 from edge.errors import StoreAway
-from edge.store.client import Client, Word
+from edge.store.wire import Command, ShardAway, Store, Word
 
 FLUSH_S: Final = 10.0
 LOOK_UPS_MAX: Final = 10_000
@@ -33,7 +33,7 @@ _Renewals = dict[str, dict[str, messages.KeyRenewal]]
 
 
 class KeyUses:
-    def __init__(self, client: Client, wall: Callable[[], float] = time.time) -> None:
+    def __init__(self, client: Store, wall: Callable[[], float] = time.time) -> None:
         self._client = client
         self._wall = wall
         self._greenlet: gevent.Greenlet[[], None] | None = None
@@ -70,10 +70,18 @@ class KeyUses:
         uses, renewals = self._taken()
         if not uses and not renewals:
             return
+        told = [*_commands(uses, renewals)]
         try:
-            self._client.call_many([*_commands(uses, renewals, self._wall())])
+            replies = self._client.call_each(told)
+            # By itself and last: whoever reads the tenants' entries finds the rest in place.
+            tenants = [(self._wall(), tenant_id) for tenant_id in {**uses, **renewals}]
+            self._client.call_many([*_chunked(("ZADD", keyspace.KEY_USES, "GT"), tenants)])
         except StoreAway:
             self._drop(uses, renewals)
+            return
+        for command, reply in zip(told, replies, strict=True):
+            if isinstance(reply, ShardAway) and command[0] != "EXPIRE":
+                self.dropped_total += (len(command) - 2) // 2
 
     def _taken(self) -> tuple[_Uses, _Renewals]:
         """Empty the notes; the dictionary that everybody writes into stays the same."""
@@ -92,8 +100,7 @@ class KeyUses:
             self.flush()
 
 
-def _commands(uses: _Uses, renewals: _Renewals, now: float) -> Iterator[tuple[Word, ...]]:
-    """The tenants' entries go last: whoever reads them finds the rest in place."""
+def _commands(uses: _Uses, renewals: _Renewals) -> Iterator[Command]:
     for tenant_id, used in uses.items():
         pairs = [(int(at), key_id) for key_id, at in used.items()]
         yield from _chunked(("ZADD", keyspace.key_uses(tenant_id), "GT"), pairs)
@@ -102,9 +109,8 @@ def _commands(uses: _Uses, renewals: _Renewals, now: float) -> Iterator[tuple[Wo
         bodies = [(key_id, messages.encode(renewal)) for key_id, renewal in seen.items()]
         yield from _chunked(("HSET", keyspace.key_renewals(tenant_id)), bodies)
         yield ("EXPIRE", keyspace.key_renewals(tenant_id), keyspace.KEY_USES_KEPT_S)
-    yield from _chunked(("ZADD", keyspace.KEY_USES, "GT"), [(now, tenant_id) for tenant_id in {**uses, **renewals}])
 
 
-def _chunked(command: tuple[Word, ...], pairs: Sequence[tuple[Word, Word]]) -> Iterator[tuple[Word, ...]]:
+def _chunked(command: Command, pairs: Sequence[tuple[Word, Word]]) -> Iterator[Command]:
     for start in range(0, len(pairs), _PER_COMMAND):
         yield (*command, *[word for pair in pairs[start : start + _PER_COMMAND] for word in pair])

@@ -27,8 +27,8 @@ from contracts.apikey import digest
 from contracts.messages import Change
 from contracts.snapshot import KeyRecord, SnapshotError, decode_key
 from edge.errors import GatewayError, StoreAway
-from edge.store.client import Client
 from edge.store.key_uses import KeyUses
+from edge.store.wire import Store
 
 KNOWN_WITHOUT_STORE_S: Final = 60.0
 UNKNOWN_TTL_S: Final = 5.0
@@ -53,7 +53,7 @@ class _Known:
 class KeyStore:
     def __init__(
         self,
-        client: Client,
+        client: Store,
         peppers: Mapping[int, bytes],
         fresh_mono: Callable[[], float],
         noted: KeyUses,

@@ -17,14 +17,14 @@ from typing import Final
 from contracts import keyspace
 from edge.errors import GatewayError, StoreAway
 from edge.http.signatures import CREATED_SKEW_S
-from edge.store.client import Client
+from edge.store.wire import Store
 
 KEPT_S: Final = 5 * CREATED_SKEW_S
 """A signature is believed for at most twice the skew; the rest is for edges whose clocks differ."""
 
 
 class NonceStore:
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Store) -> None:
         self._client = client
         self.errors_total = 0
 

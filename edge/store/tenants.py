@@ -27,8 +27,8 @@ from contracts.messages import Change
 from contracts.snapshot import Snapshot, SnapshotError, decode
 from edge.errors import GatewayError, StoreAway
 from edge.snapshot import Tenant
-from edge.store.client import Client
 from edge.store.state_disk import Copy, StateDisk
+from edge.store.wire import ShardAway, Store
 
 _LOG: Final = logging.getLogger(__name__)
 _LABEL: Final = re.compile(rb"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
@@ -58,7 +58,7 @@ class TenantStore:
 
     def __init__(
         self,
-        client: Client,
+        client: Store,
         disk: StateDisk,
         base_domain: str,
         compile_snapshot: Callable[[Snapshot], Tenant],
@@ -260,8 +260,10 @@ class TenantStore:
         listed = list(self._hosts.items())
         for start in range(0, len(listed), _BATCH):
             batch = listed[start : start + _BATCH]
-            answers = self._client.call_many([("GET", keyspace.host(host.decode("ascii"))) for host, _ in batch])
+            answers = self._client.call_each([("GET", keyspace.host(host.decode("ascii"))) for host, _ in batch])
             for (host, held), answer in zip(batch, answers, strict=True):
+                if isinstance(answer, ShardAway):  # its return has everything reloaded
+                    continue
                 if answer != held.tenant_id.encode() and self._hosts.get(host) is held:
                     del self._hosts[host]
                     held.hosts.discard(host)
@@ -272,10 +274,13 @@ class TenantStore:
         reloaded = 0
         for start in range(0, len(tenants), _BATCH):
             batch = tenants[start : start + _BATCH]
-            answers = self._client.call_many(
+            answers = self._client.call_each(
                 [("HMGET", keyspace.config(held.tenant_id), "version", "sha256") for held in batch]
             )
-            for held, (version, sha256) in zip(batch, answers, strict=True):
+            for held, answer in zip(batch, answers, strict=True):
+                if isinstance(answer, ShardAway):
+                    continue
+                version, sha256 = answer
                 if sha256 is None:
                     if may_drop and self._tenants.get(held.tenant_id) is held:
                         self._drop(held)

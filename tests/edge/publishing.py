@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 
-import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from contracts import apikey, keyspace, messages, snapshot
 from contracts.messages import Change, TargetHealth
 from contracts.snapshot import KeyRecord, OriginConfig, PolicyConfig, RouteConfig, Snapshot, TargetConfig, TenantConfig
+from webapp import redis_store
 
 PEPPER = bytes(range(32))
 PEPPERS = {1: PEPPER}
@@ -44,7 +46,7 @@ def window(policy_id: str = "window", limit: int = 5, window_s: int = 1, **more)
 
 class Publisher:
     def __init__(self, url: str) -> None:
-        self.redis = redis.Redis.from_url(url)
+        self.redis = redis_store.connect(url, Retry(NoBackoff(), 1), socket_timeout=5)
 
     def close(self) -> None:
         self.redis.close()

@@ -66,16 +66,14 @@ class Verifier:
     def deny(self, session_id: str) -> None:
         """Believe no token of this session any more, here and on the edges. Never raises for a lost store."""
         change = messages.Change(kind="session", tenant_id="", session_id=session_id)
-        pipe = self._store.pipeline(transaction=False)
-        pipe.set(keyspace.denied_session(session_id), "1", ex=DENIED_S)
-        pipe.xadd(
-            keyspace.CHANGES,
-            {messages.FIELD: messages.encode(change)},
-            maxlen=keyspace.CHANGES_ENTRIES_MAX,
-            approximate=True,
-        )
         try:
-            pipe.execute()
+            self._store.set(keyspace.denied_session(session_id), "1", ex=DENIED_S)
+            self._store.xadd(
+                keyspace.CHANGES,
+                {messages.FIELD: messages.encode(change)},
+                maxlen=keyspace.CHANGES_ENTRIES_MAX,
+                approximate=True,
+            )
         except RedisError as error:
             _log.warning("session.not_denied", reason=type(error).__name__)
 

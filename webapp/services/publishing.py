@@ -229,6 +229,8 @@ def _send(truth: _Truth) -> str:
     for digest, record in sorted(truth.keys.items(), key=lambda item: item[1] is None):
         key = keyspace.api_key(tenant, digest)
         pipe.delete(key) if record is None else pipe.set(key, record)
+    pipe.execute()
+    pipe = redis_client().pipeline(transaction=False)  # of its own: a cluster keeps no order between nodes (law 2)
     for change in _changes(truth):
         pipe.xadd(
             keyspace.CHANGES,

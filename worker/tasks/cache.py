@@ -17,7 +17,7 @@ from contracts.patterns import PathError, normalise_path
 from worker import ledger
 from worker.app import app
 from worker.job import Job
-from worker.stores import script, store
+from worker.stores import run_script, store
 
 _log = structlog.get_logger("worker.cache")
 _RECEIPT_S: Final = 86_400
@@ -34,7 +34,7 @@ def purge(self: Job, tenant_id: str, route_id: str | None, url: str | None) -> s
         return ""
     receipt = keyspace.purge_receipt(tenant_id, str(self.request.id))
     keys = [keyspace.cache_generations(tenant_id), receipt]
-    advanced = script(store(), "purge")(keys=keys, args=[_RECEIPT_S, *named])
+    advanced = run_script(store(), "purge", keys, [_RECEIPT_S, *named])
     change_id = ledger.add_change(store(), messages.Change(kind="purge", tenant_id=tenant_id))
     _log.info("purged", tenant_id=tenant_id, route_id=route_id, again=not advanced, change_id=change_id)
     return change_id

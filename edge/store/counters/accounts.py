@@ -24,7 +24,7 @@ from contracts import keyspace
 from contracts.snapshot import PolicyConfig
 from edge.phases.ratelimit import EXACT_MAX
 from edge.ports import Check, Verdict
-from edge.store.client import Word
+from edge.store.wire import Word
 
 HOLD_S: Final = 0.1
 """How long borrowed tokens may be used at most; after that they are lost, which only ever admits less."""

@@ -31,9 +31,9 @@ from gevent.hub import Waiter, get_hub
 
 from edge.errors import StoreAway
 from edge.ports import Check, Verdict
-from edge.store.client import Client, Reply, Script
 from edge.store.counters.accounts import HOLD_S, Account, Accounts, Lease, Plan, Verdicts
 from edge.store.counters.local import LocalLimiter
+from edge.store.wire import Reply, Script, Store
 
 LUA: Final = Path(__file__).with_name("lua")
 PARTS: Final = ("store", "gcra", "sliding_window", "exact_window", "admit")
@@ -49,7 +49,7 @@ _Waiters = list["Waiter[Verdicts]"]
 
 class DistributedCounters:
     def __init__(
-        self, client: Client, live_workers: Callable[[], int], mono: Callable[[], float] = time.monotonic
+        self, client: Store, live_workers: Callable[[], int], mono: Callable[[], float] = time.monotonic
     ) -> None:
         self._client = client
         self._live_workers = live_workers

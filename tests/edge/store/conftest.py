@@ -1,4 +1,4 @@
-"""A client of the session's Valkey, and a publisher into it."""
+"""A client of the session's Valkey, one server or a cluster of three, and a publisher into it."""
 
 from __future__ import annotations
 
@@ -8,25 +8,31 @@ import gevent
 import pytest
 
 from edge.settings import parse_redis_url
-from edge.store.client import Client
+from edge.store.cluster import client_for
 from tests.edge.publishing import Publisher
 
 
+@pytest.fixture(params=["one server", "a cluster"])
+def store_url(request):
+    """Every test of a store runs over both."""
+    return request.getfixturevalue("shared_valkey" if request.param == "one server" else "shared_cluster").url
+
+
 @pytest.fixture
-def publisher(shared_valkey):
-    publisher = Publisher(shared_valkey.url)
+def publisher(store_url):
+    publisher = Publisher(store_url)
     yield publisher
     publisher.close()
 
 
 @pytest.fixture
-def address(shared_valkey):
-    return parse_redis_url(shared_valkey.url)
+def address(store_url):
+    return parse_redis_url(store_url)
 
 
 @pytest.fixture
 def client(address):
-    client = Client(address)
+    client = client_for(address)
     client.start()
     yield client
     client.stop()

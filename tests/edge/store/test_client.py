@@ -9,7 +9,14 @@ import pytest
 
 from edge.errors import StoreAway
 from edge.settings import RedisAddress, parse_redis_url
-from edge.store.client import Client, Link, Script
+from edge.store.client import Client
+from edge.store.wire import Link, Script
+
+
+@pytest.fixture
+def store_url(shared_valkey):
+    """One server: what a cluster's client does more is in test_cluster_client."""
+    return shared_valkey.url
 
 
 def test_the_first_call_waits_for_the_connection(client):

@@ -8,7 +8,9 @@ import pytest
 from contracts import keyspace, messages
 from edge.errors import StoreAway
 from edge.settings import parse_redis_url
+from edge.store.cluster import link_to
 from edge.store.config_feed import ConfigFeed
+from edge.store.wire import Link
 from tests.edge.publishing import DEMO, Publisher
 
 
@@ -41,8 +43,9 @@ def applied():
 
 
 @pytest.fixture
-def feed(address, listening, applied):
-    feed = ConfigFeed(address, [listening], lambda: applied.append(feed.applied), lambda: None)
+def feed(client, address, listening, applied):
+    link = link_to(client, address, keyspace.CHANGES, "feed")
+    feed = ConfigFeed(link, [listening], lambda: applied.append(feed.applied), lambda: None)
     yield feed
     feed.stop()
 
@@ -112,7 +115,7 @@ def test_signed_out_sessions_of_the_past_are_recalled_at_start(feed, publisher, 
 def test_after_a_restart_of_the_store_it_reloads_and_says_what_was_lost(valkey, listening, eventually):
     publisher = Publisher(valkey.url)
     entry = publisher.change("config", version=1)
-    feed = ConfigFeed(parse_redis_url(valkey.url), [listening], lambda: None, lambda: None)
+    feed = ConfigFeed(Link(parse_redis_url(valkey.url), "feed"), [listening], lambda: None, lambda: None)
     feed.start()
     try:
         eventually(lambda: feed.applied == entry)

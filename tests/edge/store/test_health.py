@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import time
 
+import pytest
+
 from contracts import keyspace
 from contracts.messages import Change
 from edge.store.health import HealthStore
@@ -53,6 +55,7 @@ def test_what_cannot_be_read_counts_as_unknown(client, publisher):
     assert store.healthy(DEMO, "target-1")
 
 
+@pytest.mark.parametrize("store_url", ["one server"], indirect=True)
 def test_with_the_store_away_nothing_is_known_and_a_resync_learns_it(client, publisher):
     publisher.health(False)
     store = HealthStore(client)

@@ -20,7 +20,7 @@ def test_a_heartbeat_says_what_is_in_force_and_goes_away_with_the_worker(client,
 def test_a_beat_on_demand_does_not_wait_for_the_second(client, publisher, eventually):
     applied = ["1-0"]
     beats = Heartbeats(client, lambda: (applied[0], 0, {}))
-    client.call("PING")
+    client.call("EXISTS", keyspace.EDGES)
     applied[0] = "2-0"
     beats.beat()
     eventually(lambda: beats.worker_id in publisher.live_on())

@@ -16,16 +16,16 @@ import msgspec
 from contracts.snapshot import PolicyConfig
 from edge.ports import Check
 from edge.settings import parse_redis_url
-from edge.store.client import Client
+from edge.store.cluster import client_for
 from edge.store.counters.distributed import DistributedCounters
 from tests.edge.publishing import DEMO
 
 
 def main() -> None:
     url, seconds, greenlets, policy = sys.argv[1:]
-    client = Client(parse_redis_url(url), deadline_s=5.0)
+    client = client_for(parse_redis_url(url), deadline_s=5.0)
     client.start()
-    client.call("PING")
+    client.call("EXISTS", "anything")
     counters = DistributedCounters(client, lambda: 2)
     checks = (Check(DEMO, msgspec.json.decode(policy, type=PolicyConfig), b"caller"),)
     answers = []

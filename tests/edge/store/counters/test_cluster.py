@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.edge.publishing import bucket, window
+from tests.edge.publishing import Publisher, bucket, window
 from tests.edge.store.counters.cluster import Cluster, LuaStore, ModelStore
 
 slow = settings(
@@ -25,9 +25,15 @@ stretches = st.lists(
 EPSILON = 1e-4
 
 
-@pytest.fixture(params=["the script", "a model"])
-def stores(request, publisher):
-    return lambda: LuaStore(publisher.redis) if request.param == "the script" else ModelStore()
+@pytest.fixture(params=["shared_valkey", "shared_cluster", "a model"])
+def stores(request):
+    """The script on one server and in a Valkey Cluster, and a model of it."""
+    if request.param == "a model":
+        yield ModelStore
+        return
+    publisher = Publisher(request.getfixturevalue(request.param).url)
+    yield lambda: LuaStore(publisher.redis)
+    publisher.close()
 
 
 def play(cluster, stretches, policies, cost=1):

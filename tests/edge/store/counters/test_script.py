@@ -52,6 +52,12 @@ def close(one, other):
     )
 
 
+@pytest.fixture
+def store_url(shared_valkey):
+    """One server: in a cluster the script is the same (test_cluster)."""
+    return shared_valkey.url
+
+
 @compared
 @given(st.lists(policies, min_size=1, max_size=3), st.lists(st.integers(1, 5), min_size=3, max_size=3), calls)
 @example([window(limit=33, window_s=1)], [1, 1, 1], [(0, 12, 8, 100_000), (63, 12, 8, 100_000), (2, 12, 8, 100_000)])
