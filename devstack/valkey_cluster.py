@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, Final
 
 import redis
+from redis.crc import key_slot
 
 from devstack.child import DevstackError, free_port
 from devstack.valkey import Valkey, write_private
@@ -99,8 +100,9 @@ class ValkeyCluster:
     def id_of(self, node: Valkey) -> str:
         return str(self.ask(node, "CLUSTER", "MYID"))
 
-    def owner_of(self, slot: int) -> Valkey:
-        """Give the node that serves a slot now, by what most nodes believe."""
+    def node_of(self, key: str) -> Valkey:
+        """Give the node that serves a key now, as a node that runs believes."""
+        slot = key_slot(key.encode())
         ranges = self.ask(next(node for node in self.nodes if node.is_running), "CLUSTER", "SLOTS")
         port = next(entry[2][1] for entry in ranges if entry[0] <= slot <= entry[1])
         return next(node for node in self.nodes if node.port == port)

@@ -1,9 +1,11 @@
 import time
 
 import pytest
-import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from contracts import keyspace, messages
+from webapp import redis_store
 from worker import ledger, plan, probes
 from worker.checker import Finding
 from worker.plan import Planned
@@ -13,9 +15,11 @@ TENANT = "0b7e4a52-0000-4000-8000-000000000001"
 RULES = Rules(interval_s=10.0)
 
 
-@pytest.fixture
-def client(shared_valkey):
-    with redis.Redis.from_url(shared_valkey.url) as made:
+@pytest.fixture(params=["shared_valkey", "shared_cluster"])
+def client(request):
+    """The ledger works over one server and over a cluster."""
+    url = request.getfixturevalue(request.param).url
+    with redis_store.connect(url, Retry(NoBackoff(), 1), socket_timeout=5) as made:
         yield made
 
 

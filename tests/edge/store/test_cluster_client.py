@@ -46,13 +46,9 @@ def to_own(own):
     client.stop()
 
 
-def tag_on(cluster, node, but=()):
+def tag_on(cluster, node):
     """A hash tag whose slot a node serves."""
-    return next(
-        tag
-        for tag in (f"tag-{n}" for n in range(1_000))
-        if cluster.owner_of(slot_of(tag)) is node and slot_of(tag) not in but
-    )
+    return next(tag for tag in (f"tag-{n}" for n in range(1_000)) if cluster.node_of(tag) is node)
 
 
 def begin(mover, slot, source, target):
@@ -173,9 +169,8 @@ def test_a_slot_between_two_nodes_is_asked_at_both(own, to_own):
 
 def test_a_slot_that_moves_while_requests_run_loses_no_answer_and_no_count(own, to_own, eventually):
     counters = DistributedCounters(to_own, lambda: 1)
-    source, target, _ = own.primaries
     slot = slot_of(keyspace.counter(DEMO, "p", "i"))
-    source = own.owner_of(slot)
+    source = own.node_of(keyspace.counter(DEMO, "p", "i"))
     target = next(node for node in own.primaries if node is not source)
     policy = bucket(rate=0.001, burst=3_000)
     check, redirections, admitted = Check(DEMO, policy, b"caller"), [], [0]
@@ -290,26 +285,24 @@ def test_limits_of_a_dead_part_are_shared_out_and_all_others_are_counted(own, to
     counters = DistributedCounters(to_own, lambda: 2)
     victim = own.primaries[0]
     theirs, ours = tag_on(own, victim), tag_on(own, own.primaries[1])
-    policy = bucket(rate=0.001, burst=10)
 
-    def admitted(tenant: str, times: int) -> tuple[int, bool]:
+    def admitted(tenant: str, times: int, name: str) -> tuple[int, bool]:
+        policy = bucket(f"{name} of {tenant}", rate=0.001, burst=10)
         verdicts = [counters.admit((Check(tenant, policy, b"caller"),))[0] for _ in range(times)]
         return sum(verdict.allowed for verdict in verdicts), any(verdict.degraded for verdict in verdicts)
 
     eventually(lambda: to_own.up)
-    assert admitted(ours, 4) == (4, False)
+    assert admitted(ours, 4, "first") == (4, False)
     victim.kill()
     eventually(lambda: not to_own.up)
-    policy = bucket("other", rate=0.001, burst=10)
-    assert admitted(theirs, 20) == (5, True)  # the share of one worker of two
-    assert admitted(ours, 20) == (10, False)
+    assert admitted(theirs, 20, "second") == (5, True)  # the share of one worker of two
+    assert admitted(ours, 20, "second") == (10, False)
     assert counters.overshoot_bound() == 1.0
     victim.start()
     own.await_well()
     began = time.monotonic()
     eventually(lambda: to_own.up)
-    policy = bucket("third", rate=0.001, burst=10)
-    assert admitted(theirs, 20) == (10, False)
+    assert admitted(theirs, 20, "third") == (10, False)
     assert time.monotonic() - began < 2.0
 
 
@@ -318,7 +311,7 @@ def test_changes_of_others_go_on_while_a_part_is_away_and_nobody_is_dropped_when
 ):
     from edge.store.state_disk import StateDisk
 
-    stream = own.owner_of(slot_of(keyspace.CHANGES))
+    stream = own.node_of(keyspace.CHANGES)
     victim = next(node for node in own.primaries if node is not stream)
     publisher = Publisher(own.url)
     tenants = TenantStore(to_own, StateDisk(tmp_path / "state"), "localhost", lambda snapshot: snapshot)
@@ -357,9 +350,9 @@ def test_changes_of_others_go_on_while_a_part_is_away_and_nobody_is_dropped_when
 
 
 def _number_on(cluster, node):
-    return next(n for n in range(1_000) if cluster.owner_of(slot_of(f"{{0197a000-0000-7000-8000-{n:012d}}}")) is node)
+    return next(n for n in range(1_000) if cluster.node_of(f"{{0197a000-0000-7000-8000-{n:012d}}}") is node)
 
 
 def _host_on(cluster, node, letter):
     hosts = (f"{letter}{n}.localhost" for n in range(1_000))
-    return next(host for host in hosts if cluster.owner_of(slot_of(keyspace.host(host))) is node)
+    return next(host for host in hosts if cluster.node_of(keyspace.host(host)) is node)
