@@ -17,6 +17,7 @@ from typing import Any, cast
 
 import redis
 from redis.cluster import ClusterNode, RedisCluster
+from redis.commands import CoreCommands
 from redis.exceptions import RedisClusterException
 from redis.retry import Retry
 
@@ -76,7 +77,7 @@ class _Cluster:
     def pipeline(self, transaction: bool = False) -> _Pipeline:
         if transaction:
             raise ValueError("a cluster's pipeline is no transaction")
-        return _Pipeline(self._client().pipeline())  # type: ignore[no-untyped-call]
+        return _Pipeline(self._client())
 
     def _client(self) -> _Commands:
         with self._lock:
@@ -87,26 +88,54 @@ class _Cluster:
             return self._made
 
 
-class _Pipeline:
-    """redis-py's, with eval and with errors that are RedisErrors."""
+class _Pipeline(CoreCommands):
+    """Commands that are sent together, to one node after the other; redis-py's own fails as a whole with any node."""
 
-    def __init__(self, pipeline: Any) -> None:
-        self._pipeline = pipeline
+    _event_dispatcher: Any = None
 
-    def __getattr__(self, command: str) -> Any:
-        return getattr(self._pipeline, command)
+    def __init__(self, cluster: _Commands) -> None:
+        self._cluster = cluster
+        self._queued: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
 
     def __enter__(self) -> _Pipeline:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._pipeline.reset()
+        self._queued.clear()
 
-    def eval(self, script: str, numkeys: int, *keys_and_args: Any) -> Any:
-        return self._pipeline.execute_command("EVAL", script, numkeys, *keys_and_args)
+    def execute_command(self, *args: Any, **options: Any) -> _Pipeline:
+        """Queue a command; every method of a command ends here."""
+        self._queued.append((args, options))
+        return self
 
-    def execute(self) -> list[Any]:
-        """Give all answers. Raises the first error among them, when all else is done."""
-        with _redis_errors():
-            answers: list[Any] = self._pipeline.execute()
+    def execute(self, raise_on_error: bool = True) -> list[Any]:
+        """Give all answers, when all is done. Raises the first error among them, or leaves errors in their places."""
+        queued, self._queued = self._queued, []
+        answers: list[Any] = [None] * len(queued)
+        parts: dict[str, list[int]] = {}
+        for at, (args, _) in enumerate(queued):
+            try:
+                with _redis_errors():
+                    slot: Any = self._cluster.determine_slot(*args)
+                    parts.setdefault(self._cluster.nodes_manager.get_node_from_slot(slot).name, []).append(at)
+            except redis.RedisError as error:
+                answers[at] = error
+        for places in parts.values():
+            for at, answer in zip(places, self._ask([queued[at] for at in places]), strict=True):
+                answers[at] = answer
+        if raise_on_error:
+            for answer in answers:
+                if isinstance(answer, Exception):
+                    raise answer
+        return answers
+
+    def _ask(self, commands: list[tuple[tuple[Any, ...], dict[str, Any]]]) -> list[Any]:
+        pipeline = self._cluster.pipeline()  # type: ignore[no-untyped-call]
+        for args, options in commands:
+            pipeline.execute_command(*args, **options)
+        try:
+            with _redis_errors():
+                answers: list[Any] = pipeline.execute(raise_on_error=False)
+        except redis.RedisError as error:
+            return [error] * len(commands)
         return answers

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import msgspec
 import structlog
+from redis.exceptions import RedisError
 
 from contracts import keyspace, messages
 from worker import plan, probes
@@ -91,9 +92,10 @@ def record(
     """
     kept = _keep(client, results, rules)
     verdicts = [verdict for _, verdict in kept if verdict.state.healthy is not None]
-    flipped = [verdict for verdict in verdicts if verdict.flipped]
     due = [pair for pair in kept if probes.must_tell(pair[1].state, pair[1].finding.at, rules)]
-    _tell_edges(client, verdicts, {verdict.planned.tenant_id for _, verdict in due}, rules)
+    untold = _tell_edges(client, verdicts, {verdict.planned.tenant_id for _, verdict in due}, rules)
+    due = [pair for pair in due if pair[1].planned.tenant_id not in untold]
+    flipped = [verdict for verdict in verdicts if verdict.flipped and verdict.planned.tenant_id not in untold]
     if flipped:
         write_rows(flipped)
     _mark_announced(client, due, rules)
@@ -121,9 +123,10 @@ def _replace(client: Store, changes: list[tuple[Claim, bytes, ProbeState]], rule
         return [bool(answer) for answer in pipe.execute()]
 
 
-def _tell_edges(client: Store, verdicts: list[Verdict], tenants: set[str], rules: Rules) -> None:
+def _tell_edges(client: Store, verdicts: list[Verdict], tenants: set[str], rules: Rules) -> set[str]:
+    """Give the tenants that could not be told: in a cluster their part may be away. Their next probe tells it again."""
     if not verdicts:
-        return
+        return set()
     with client.pipeline(transaction=False) as pipe:
         for verdict in verdicts:
             health = messages.TargetHealth(
@@ -139,11 +142,20 @@ def _tell_edges(client: Store, verdicts: list[Verdict], tenants: set[str], rules
                 verdict.planned.target_id,
                 messages.encode(health),
             )
-        pipe.execute()
+        answers = pipe.execute(raise_on_error=False)
+    failed = [error for error in answers if isinstance(error, RedisError)]
+    if len(failed) == len(answers):
+        raise failed[0]
+    untold = {
+        verdict.planned.tenant_id
+        for verdict, answer in zip(verdicts, answers, strict=True)
+        if isinstance(answer, RedisError)
+    }
     with client.pipeline(transaction=False) as pipe:  # of its own: whoever reads them finds the verdicts in place
-        for tenant_id in sorted(tenants):
+        for tenant_id in sorted(tenants - untold):
             add_change(pipe, messages.Change(kind="health", tenant_id=tenant_id))
         pipe.execute()
+    return untold
 
 
 def _mark_announced(client: Store, told: list[tuple[Claim, Verdict]], rules: Rules) -> None:

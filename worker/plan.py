@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping
 from uuid import UUID
 
 import msgspec
+from redis.exceptions import RedisError
 
 from contracts import keyspace
 from webapp.services import origins
@@ -74,11 +75,21 @@ def wanted(tenant_id: UUID | None = None, origin_id: UUID | None = None) -> list
 
 
 def refresh(client: Store, shards: int, rules: probes.Rules, tenant_id: UUID | None = None) -> int:
-    """Make the plan in Redis what PostgreSQL says, for all tenants or one. Give the number of differences."""
+    """Make the plan in Redis what PostgreSQL says, for all tenants or one. Give the number of differences.
+
+    Raises RedisError, when all that could be done is done."""
     by_shard: dict[int, dict[str, bytes]] = defaultdict(dict)
     for planned in wanted(tenant_id):
         by_shard[shard_of(planned.member, shards)][planned.member] = encode(planned)
-    return sum(_refresh_shard(client, shard, by_shard[shard], rules, tenant_id) for shard in range(shards))
+    differences, failed = 0, None
+    for shard in range(shards):
+        try:
+            differences += _refresh_shard(client, shard, by_shard[shard], rules, tenant_id)
+        except RedisError as error:  # in a cluster the others may be elsewhere
+            failed = error
+    if failed is not None:
+        raise failed
+    return differences
 
 
 def _refresh_shard(

@@ -18,6 +18,7 @@ from flask import Flask
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.retry import Retry
 
+from contracts import store_url
 from webapp import extensions, redis_store
 from worker import settings as worker_settings
 from worker.settings import WorkerSettings
@@ -51,6 +52,11 @@ def store() -> Store:
         health_check_interval=25,
         retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), 2),
     )
+
+
+def has_parts() -> bool:
+    """Say whether the store is a cluster, of which a part may be away while the others work."""
+    return store_url.is_cluster(settings().console.redis_url)
 
 
 @cache

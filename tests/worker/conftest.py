@@ -26,12 +26,14 @@ import flask_migrate
 import pytest
 import redis
 from flask import Flask
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from contracts import keyspace, messages, tasks
 from devstack import child
 from devstack.postgres import Postgres
 from devstack.valkey import Valkey
-from webapp import extensions
+from webapp import extensions, redis_store
 from webapp import settings as console_settings
 from webapp.extensions import db
 from webapp.schemas.origin import OriginNew
@@ -198,7 +200,7 @@ class Bench:
             return str(celery.send_task(task, args=args, task_id=task_id, queue=tasks.QUEUE_OF[task], retry=False).id)
 
     def redis(self) -> redis.Redis:
-        return redis.Redis.from_url(self.valkey.url)
+        return redis_store.connect(self.environ["REDIS_URL"], Retry(NoBackoff(), 1), socket_timeout=5)
 
     def changes(self, kind: str) -> list[messages.Change]:
         with self.redis() as client:
@@ -230,8 +232,14 @@ class Bench:
 
 @pytest.fixture
 def bench(postgres: Postgres, migrated: str, valkey: Valkey, tmp_path: Path) -> Iterator[Bench]:
+    yield from bench_over(postgres, migrated, valkey, tmp_path, valkey.url)
+
+
+def bench_over(postgres: Postgres, migrated: str, valkey: Valkey, tmp_path: Path, store_url: str) -> Iterator[Bench]:
+    """`valkey` is the broker, and the store where `store_url` leads to no cluster."""
     name = postgres.create_database(f"worker_{next(_NUMBERS)}", migrated)
-    environ = environment(postgres.url("app", name), postgres.url("owner", name), valkey.url)
+    environ = environment(postgres.url("app", name), postgres.url("owner", name), store_url)
+    environ["CELERY_BROKER_URL"] = valkey.url
     app = flask_app(environ)
     caller = Caller(org_id=_ORG, clerk_user_id="user_2alice", role="admin", via="api", request_id="r")
     with app.app_context():

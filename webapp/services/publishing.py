@@ -336,12 +336,19 @@ def drifted_tenants() -> tuple[UUID, ...]:
             for row in part:
                 pipe.hmget(keyspace.config(str(row.id)), "version", "whole")
                 pipe.get(keyspace.host(settings.host_of(row.subdomain)))
-            answers = pipe.execute()
+            # A part of a cluster may be away: of whom it cannot tell, nothing is known to differ.
+            answers = pipe.execute(raise_on_error=False)
+            if answers and all(isinstance(answer, RedisError) for answer in answers):
+                raise answers[0]
             wanted: Iterable[tuple[list[bytes], bytes]] = (
                 ([str(row.config_version).encode(), b"1"], str(row.id).encode()) for row in part
             )
             pairs = zip(answers[::2], answers[1::2], strict=True)
-            found += [row.id for row, pair, want in zip(part, pairs, wanted, strict=True) if pair != want]
+            found += [
+                row.id
+                for row, pair, want in zip(part, pairs, wanted, strict=True)
+                if pair != want and not any(isinstance(answer, RedisError) for answer in pair)
+            ]
     except RedisError as error:
         raise StoreUnavailable("Redis is away.") from error
     return tuple(found)

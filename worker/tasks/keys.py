@@ -24,6 +24,7 @@ from webapp.services.actor import Actor
 from webapp.services.errors import NotFound, StoreUnavailable
 from webapp.services.revision import revision
 from worker.app import app
+from worker.stores import has_parts
 
 _log = structlog.get_logger("worker.keys")
 _KEYS_AT_ONCE: Final = 500
@@ -86,7 +87,9 @@ def take_uses() -> dict[str, int]:
         try:
             taken = key_uses.take(_actor(tenant_id, "", tasks.KEY_USES), told_at, left)
         except StoreUnavailable:
-            raise
+            if not has_parts():
+                raise
+            continue  # its part of the store is away
         except NotFound:
             continue  # the tenant is gone, and what was said of it too
         except Exception:
@@ -110,7 +113,9 @@ def rotate() -> dict[str, int]:
                 key_uses.take(actor, told_at)
             total += key_rotation.advance(actor, now)
         except StoreUnavailable:
-            raise
+            if not has_parts():
+                raise
+            continue  # its part of the store is away
         except Exception:
             _log.exception("keys not rotated", tenant_id=str(tenant_id))
     outcome = asdict(total)

@@ -23,7 +23,7 @@ from webapp.services import publishing
 from webapp.services.errors import StoreUnavailable
 from worker import plan
 from worker.app import app, rules
-from worker.stores import settings, store
+from worker.stores import has_parts, settings, store
 
 _log = structlog.get_logger("worker.publishing")
 _RUN_S: Final = 10
@@ -62,7 +62,9 @@ def _deep_drift(slot: int, slots: int) -> Iterable[UUID]:
         try:
             found = publishing.drift(tenant_id)
         except StoreUnavailable:
-            raise
+            if not has_parts():
+                raise
+            continue
         except Exception:
             _log.exception("tenant not compared", tenant_id=str(tenant_id))
             continue
@@ -72,14 +74,17 @@ def _deep_drift(slot: int, slots: int) -> Iterable[UUID]:
 
 
 def _each(tenants: Iterable[UUID], act: Callable[[UUID], object], failed: str) -> int:
-    """Act on each tenant; one that fails is logged and left for the next run. Raises StoreUnavailable."""
+    """Act on each tenant; one that fails is logged and left for the next run. Raises StoreUnavailable when there is no
+    use in asking on."""
     done = 0
     for tenant_id in tenants:
         try:
             act(tenant_id)
             done += 1
         except StoreUnavailable:
-            raise
+            if not has_parts():
+                raise
+            _log.warning(failed, tenant_id=str(tenant_id), reason="its part of the store is away")
         except Exception:
             _log.exception(failed, tenant_id=str(tenant_id))
     return done

@@ -116,7 +116,7 @@ def test_a_changed_policy_starts_with_its_own_numbers(counters, publisher):
 
 def test_all_keys_of_a_request_live_in_the_tenants_slot(counters, publisher):
     counters.admit((check(bucket()), check(window())))
-    keys = [key.decode() for key in publisher.redis.keys("*count*")]
+    keys = [key.decode() for key in publisher.redis.scan_iter("*count*")]
     assert len(keys) == 2
     assert all(key.startswith(keyspace.counter(DEMO, "", "")[:20]) and f"{{{DEMO}}}" in key for key in keys)
     assert all(0 < publisher.redis.pttl(key) <= 3_000 for key in keys)
@@ -127,7 +127,7 @@ def test_a_policy_that_holds_for_each_tenant_counts_for_each_apart_and_in_its_sl
     publisher.redis.flushdb()
     for tenant_id in (DEMO, other, DEMO, other, DEMO):
         counters.admit((check(policy, tenant_id=tenant_id),))
-    keys = sorted(key.decode() for key in publisher.redis.keys("*count*"))
+    keys = sorted(key.decode() for key in publisher.redis.scan_iter("*count*"))
     assert [f"{{{tenant_id}}}" in key for tenant_id, key in zip(sorted([DEMO, other]), keys, strict=True)] == [True] * 2
     assert not counters.admit((check(policy),))[0].allowed
     assert len(counters.accounts) == 2
