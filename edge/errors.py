@@ -4,7 +4,7 @@ In:    a slug of contracts.problems.
 Out:   GatewayError, raised once, caught in pipeline.
 Laws:  1. `detail` is public, `internal` is for the log; an address, a key or a token is never public. 2. The raiser
        decides `retry`, because only it knows what was sent.
-Not here: rendering (edge.phases.reply), mapping of foreign exceptions (edge.net, edge.store.client).
+Not here: rendering (edge.phases.reply), mapping of foreign exceptions (edge.net, edge.store.wire and client).
 """
 
 from __future__ import annotations

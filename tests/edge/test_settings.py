@@ -114,6 +114,8 @@ def test_whom_clerks_access_and_machine_tokens_must_be_meant_for_is_nobody_unles
         ("REDIS_URL", None),
         ("REDIS_URL", "http://127.0.0.1"),
         ("REDIS_URL", "redis://127.0.0.1/1"),
+        ("REDIS_URL", "redis://one.test,two.test"),
+        ("REDIS_URL", "redis-cluster://one.test"),
         ("REDIS_URL", "redis://127.0.0.1:port"),
         ("REDIS_URL", "redis:///0"),
         ("REDIS_URL", "redis://127.0.0.1?db=3"),
@@ -190,6 +192,9 @@ def test_a_redis_url_is_taken_apart():
         "cache.test", 6380, True, "u@x", "p:w", tls_verify=False
     )
     assert parse_redis_url("redis://cache.test") == RedisAddress("cache.test", 6379, False)
+    assert parse_redis_url("redis+cluster://:x@one.test,two.test:7000") == RedisAddress(
+        "one.test", 6379, False, password="x", seeds=(("one.test", 6379), ("two.test", 7000))
+    )
 
 
 def test_dotenv_fills_in_what_the_environment_leaves_out_in_development_only(tmp_path: Path):

@@ -45,6 +45,7 @@ def test_good_settings_are_read_with_their_defaults() -> None:
         ("MIGRATION_DATABASE_URL", "mysql://x/y", "postgresql://"),
         ("REDIS_URL", "http://x", "redis://"),
         ("REDIS_URL", "redis://x:port", "not a URL"),
+        ("REDIS_URL", "redis://one.test,two.test", "several make a cluster"),
         ("CELERY_BROKER_URL", "memory", "redis://"),
         ("SECRET_KEY", "short", "32 characters"),
         ("KEY_PEPPERS", "", "is not set"),
@@ -73,6 +74,16 @@ def test_a_wrong_setting_is_named(variable: str, value: str, reason: str) -> Non
         load({**GOOD, variable: value})
     assert caught.value.variable == variable
     assert reason in str(caught.value)
+
+
+def test_a_cluster_needs_a_broker_of_its_own() -> None:
+    cluster = {**GOOD, "REDIS_URL": "redis+cluster://:secret@one.test:7000,two.test"}
+    without = {name: value for name, value in cluster.items() if name != "CELERY_BROKER_URL"}
+    with pytest.raises(SettingsError, match="CELERY_BROKER_URL is not set .REDIS_URL is a cluster"):
+        load(without)
+    with pytest.raises(SettingsError, match="CELERY_BROKER_URL"):
+        load({**cluster, "CELERY_BROKER_URL": "redis+cluster://one.test"})
+    assert load({**cluster, "CELERY_BROKER_URL": "redis://broker.test"}).redis_url.startswith("redis+cluster")
 
 
 @pytest.mark.parametrize(
