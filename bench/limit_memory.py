@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 import sys
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gevent
@@ -37,14 +37,18 @@ class _Store:
         get_hub().loop.run_callback(then, [admitted, words[1], 100_000, *self._row * len(keys)])
 
 
-def bytes_per_caller(policy: PolicyConfig, row: tuple[int, int, int, int], times: int, callers: int) -> float:
-    """Ask `times` for each caller. `row`: available, left, reset and wait of the answers."""
+def bytes_per_caller(
+    policy: PolicyConfig | Sequence[PolicyConfig], row: tuple[int, int, int, int], times: int, callers: int
+) -> float:
+    """Ask `times` for each caller. `row`: available, left, reset and wait of the answers. Of several policies the
+    callers have one each, in turn: keys with limits of their own."""
+    policies = (policy,) if isinstance(policy, PolicyConfig) else tuple(policy)
     counters = DistributedCounters(_Store(row), lambda: 4)  # type: ignore[arg-type]
     gc.collect()
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
     for number in range(callers):
-        check = (Check("tenant", policy, b"user_%020d" % number),)
+        check = (Check("tenant", policies[number % len(policies)], b"user_%020d" % number),)
         for _ in range(times):
             gevent.spawn(counters.admit, check).join()
     gevent.sleep(0)
@@ -59,7 +63,9 @@ def main() -> None:
     callers = int(sys.argv[1]) if len(sys.argv) > 1 else CALLERS
     small = PolicyConfig(id="small", name="small", algorithm="token_bucket", rate_per_second=1, burst=10)
     large = PolicyConfig(id="large", name="large", algorithm="token_bucket", rate_per_second=5_000, burst=5_000)
+    own = [PolicyConfig(id="own", name="own", algorithm="token_bucket", rate_per_second=n, burst=10) for n in (1, 2, 3)]
     for what, policy, row, times in (
+        ("one of three limits of its own", own, (10, 9, 1_000_000, 0), 1),
         ("asked once, a small limit", small, (10, 9, 1_000_000, 0), 1),
         ("refused", small, (0, 0, 9_123_456, 812_345), 1),
         ("asked often, borrows", large, (5_000, 4_321, 654_321, 0), 3),

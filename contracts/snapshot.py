@@ -11,19 +11,23 @@ Not here: compiling for reading (edge.snapshot), building from rows (webapp.serv
 from __future__ import annotations
 
 import hashlib
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
 from contracts.sealing import place
 
 FORMAT: Final = 1
+SCOPE_HEADER: Final = "header:"
 
 AuthMode = Literal["public", "jwt_required", "apikey_required", "oauth_required", "service_required", "any"]
 Accepted = Literal["jwt", "apikey", "oauth", "service"]
 JwtAlgorithm = Literal["RS256", "PS256", "ES256", "EdDSA"]
 Algorithm = Literal["token_bucket", "sliding_window"]
-Scope = Literal["tenant", "route", "user", "key", "ip"]
+Scope = Annotated[
+    str, msgspec.Meta(pattern=rf"\A(?:tenant|route|user|key|ip|{SCOPE_HEADER}[!#$%&'*+.^_`|~0-9a-z-]{{1,64}})\Z")
+]
+"""What a limit counts by; `header:<name>`, lower-cased: by a field's value."""
 KeyPattern = Literal["path", "path+query", "path+query+headers"]
 LoadBalancing = Literal["round_robin"]
 
@@ -88,7 +92,8 @@ class OriginConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
 class PolicyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     id: str
-    """Part of the counter's key: two policies never share a counter."""
+    """Part of the counter's key: policies that do not mean the same counter never share one. Names the tenant by
+    itself; equal own limits of several keys have one id, and their keys tell their counters apart."""
     name: str
     algorithm: Algorithm
     rate_per_second: float = 0.0
@@ -101,6 +106,8 @@ class PolicyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     scope: tuple[Scope, ...] = ("route",)
     mode: Literal["enforce", "shadow"] = "enforce"
     on_store_failure: Literal["share", "open", "closed"] = "share"
+    cost: int | msgspec.UnsetType = msgspec.UNSET
+    """What each request takes of it; at least 1, which is what it is when not written."""
 
 
 class CacheConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -31,6 +31,7 @@ from contracts.snapshot import (
     CacheConfig,
     OriginConfig,
     OriginTlsConfig,
+    PolicyConfig,
     RouteConfig,
     Snapshot,
     SnapshotError,
@@ -364,6 +365,9 @@ def compile_snapshot(snapshot: Snapshot) -> Tenant:
         Route(config, pattern, origins[config.origin_id], order, snapshot.tenant.id, asked)
         for order, (_, config, pattern) in enumerate(ranked)
     )
+    alike: dict[PolicyConfig, PolicyConfig] = {}  # a limit of the whole tenant is one object, on whichever route
+    for route in routes:
+        route.policies = tuple([alike.setdefault(policy, policy) for policy in route.policies])
     return Tenant(snapshot, origins, routes)
 
 

@@ -7,27 +7,35 @@ Laws:  1. All policies of a request are decided together, all or nothing; a refu
        4. A shadow policy never refuses and is never shown. 5. A principal's own policies follow the route's and
        count for it alone, on whichever route. 6. The arithmetic is pure and small, so that Redis scripts can mirror it
        and be compared with it. 7. No interval holds more than burst + rate x its length; no sliding window more than
-       its limit, counted by two cells or, where the limit is small, one by one.
+       its limit, counted by two cells or, where the limit is small, one by one. 8. A field's value is digested before
+       it is kept; several lines of a field are one value (RFC 9110 section 5.3).
+Who counts as what: `key` is an API key; `user` is whoever else was authenticated: a person, the subject of an OAuth
+       token, a machine or a service, told apart by issuer and subject. Who is the other of the two, or anonymous, is in
+       the shared bucket of that scope.
 Not here: where counts live (edge.store.counters).
 """
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from contracts.snapshot import PolicyConfig
+from contracts.snapshot import SCOPE_HEADER, PolicyConfig
 from edge.errors import GatewayError, Source
 from edge.exchange import Exchange, Principal
+from edge.http.messages import FieldSection
 from edge.ports import Check, Counters, Verdict
 from edge.snapshot import Route, joined
 
 ANONYMOUS: Final = b""
 """The identifier of whoever has none: one bucket for all of them."""
 _UNVARYING: Final = frozenset({"tenant", "route"})
+_VALUE_OCTETS_MAX: Final = 8_192
+"""So much of a field's value tells callers apart; those that differ only behind it share a bucket."""
 
 # --- The arithmetic -------------------------------------------------------------------------------------------------
 
@@ -148,6 +156,7 @@ class Admission:
 
     __slots__ = (
         "checks",
+        "header_names",
         "items",
         "names",
         "policies",
@@ -163,7 +172,10 @@ class Admission:
         self.policies = route.policies
         self.scopes_vary = any(not _UNVARYING.issuperset(policy.scope) for policy in route.policies)
         self.uses_ip = any("ip" in policy.scope for policy in route.policies)
-        self.checks: tuple[Check, ...] = () if self.scopes_vary else self.checks_for(ANONYMOUS, ANONYMOUS, "")
+        self.header_names = sorted(
+            {scope for policy in route.policies for scope in policy.scope if scope.startswith(SCOPE_HEADER)}
+        )
+        self.checks: tuple[Check, ...] = () if self.scopes_vary else self.checks_for({})
         shown = [policy for policy in route.policies if policy.mode == "enforce"]
         self.names = {policy.id: _sf_name(policy) for policy in shown}
         self.items = [_policy_item(policy) for policy in shown]
@@ -176,10 +188,15 @@ class Admission:
         legacy = b"X-RateLimit-Limit: %d\r\nX-RateLimit-Remaining: %%d\r\nX-RateLimit-Reset: %%d\r\n" % quota(policy)
         return fixed + b";r=%d;t=%d\r\n" + legacy
 
-    def checks_for(self, user: bytes, key: bytes, client_ip: str) -> tuple[Check, ...]:
-        known = {"user": user, "key": key, "ip": network(client_ip) if self.uses_ip else b""}
+    def checks_for(self, known: Mapping[str, bytes]) -> tuple[Check, ...]:
+        """`known`: of each scope that varies who asks; what is missing is everybody who has none."""
         return tuple(
-            Check(self.tenant_id, policy, joined(*(known[scope] for scope in policy.scope if scope in known)))
+            Check(
+                self.tenant_id,
+                policy,
+                joined(*(known.get(scope, ANONYMOUS) for scope in policy.scope if scope not in _UNVARYING)),
+                policy.cost or 1,
+            )
             for policy in self.policies
         )
 
@@ -268,13 +285,23 @@ def _varying_checks(exchange: Exchange, admission: Admission) -> tuple[Check, ..
     if kept is not None and kept[0] is admission and kept[1] is principal and kept[2] == client_ip:
         checks: tuple[Check, ...] = kept[3]
         return checks
-    subject = _subject(principal) if principal is not None else ANONYMOUS
-    is_key = principal is not None and principal.kind == "key"
-    checks = admission.checks_for(ANONYMOUS if is_key else subject, subject if is_key else ANONYMOUS, client_ip)
-    if principal is not None and principal.policies:
-        checks += tuple(Check(admission.tenant_id, policy, subject) for policy in principal.policies)
+    known = {name: _field(exchange.head.section, name) for name in admission.header_names}
+    if admission.uses_ip:
+        known["ip"] = network(client_ip)
+    if principal is not None:
+        known["key" if principal.kind == "key" else "user"] = subject = _subject(principal)
+        own = tuple([Check(admission.tenant_id, policy, subject, policy.cost or 1) for policy in principal.policies])
+        checks = admission.checks_for(known) + own
+    else:
+        checks = admission.checks_for(known)
     derived["ratelimit"] = (admission, principal, client_ip, checks)
     return checks
+
+
+def _field(section: FieldSection, scope: str) -> bytes:
+    """Give what a field's value counts as; a field that is missing or empty is ANONYMOUS."""
+    value = section.get(scope.removeprefix(SCOPE_HEADER).encode("ascii"))
+    return hashlib.blake2b(value[:_VALUE_OCTETS_MAX], digest_size=16).digest() if value else ANONYMOUS
 
 
 def _subject(principal: Principal) -> bytes:

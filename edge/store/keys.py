@@ -21,11 +21,12 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 import msgspec
+from msgspec import UNSET
 
 from contracts import keyspace
 from contracts.apikey import digest
 from contracts.messages import Change
-from contracts.snapshot import KeyRecord, SnapshotError, decode_key
+from contracts.snapshot import KeyRecord, PolicyConfig, SnapshotError, decode_key
 from edge.errors import GatewayError, StoreAway
 from edge.store.key_uses import KeyUses
 from edge.store.wire import Store
@@ -69,6 +70,7 @@ class KeyStore:
         self._unknown: OrderedDict[_Name, _Known] = OrderedDict()
         self._by_mark: dict[bytes, _Name] = {}
         self._scopes: dict[tuple[str, ...], tuple[str, ...]] = {}
+        self._policies: dict[tuple[PolicyConfig, ...], tuple[PolicyConfig, ...]] = {}
         self._noted = noted
         self.uses = noted.uses
         self._changes_seen = 0
@@ -134,10 +136,12 @@ class KeyStore:
             return None
         if record.tenant_id != tenant_id:
             return None
-        if len(self._scopes) >= _SCOPE_SETS_MAX:
-            self._scopes.clear()
+        for shared in (self._scopes, self._policies):
+            if len(shared) >= _SCOPE_SETS_MAX:
+                shared.clear()
         scopes = self._scopes.setdefault(record.scopes, record.scopes)
-        return msgspec.structs.replace(record, tenant_id=tenant_id, scopes=scopes)
+        policies = self._policies.setdefault(record.policies, record.policies) if record.policies else UNSET
+        return msgspec.structs.replace(record, tenant_id=tenant_id, scopes=scopes, policies=policies)
 
     def _remember(self, name: _Name, known: _Known) -> None:
         self._evict(name)

@@ -55,6 +55,23 @@ def test_the_wire_shape_of_a_snapshot_is_frozen():
     assert sha256 == hashlib.sha256(body).hexdigest()
 
 
+@pytest.mark.parametrize("scope", ["planet", "header:", "header:A", "header:a b", "header:" + "a" * 65, "ip\n", "xip"])
+def test_a_scope_that_is_none_is_refused(scope):
+    whole = full_snapshot()
+    policy = msgspec.structs.replace(whole.routes[0].policies[0], scope=(scope,))
+    route = msgspec.structs.replace(whole.routes[0], policies=(policy,))
+    with pytest.raises(s.SnapshotError, match="matching regex"):
+        s.decode(*s.encode(msgspec.structs.replace(whole, routes=(route,))))
+
+
+def test_scopes_and_a_cost_survive_the_journey():
+    whole = full_snapshot()
+    policy = msgspec.structs.replace(whole.routes[0].policies[0], scope=("user", "header:x-a_b"), cost=5)
+    route = msgspec.structs.replace(whole.routes[0], policies=(policy,))
+    changed = msgspec.structs.replace(whole, routes=(route,))
+    assert s.decode(*s.encode(changed)) == changed
+
+
 def test_a_snapshot_survives_the_journey():
     assert s.decode(*s.encode(full_snapshot())) == full_snapshot()
 

@@ -342,9 +342,9 @@ class FakeCounters:
             place = (check.tenant_id, check.policy.id, check.identifier)
             policy, state = check.policy, self.states.get(place)
             if policy.algorithm == "token_bucket":
-                decision, following = ratelimit.gcra(state, now, policy.rate_per_second, policy.burst)
+                decision, following = ratelimit.gcra(state, now, policy.rate_per_second, policy.burst, check.cost)
             else:
-                decision, following = ratelimit.sliding_window(state, now, policy.limit, policy.window_s)
+                decision, following = ratelimit.sliding_window(state, now, policy.limit, policy.window_s, check.cost)
             after[place] = following
             verdicts.append(
                 Verdict(policy, decision.allowed, decision.remaining, decision.reset_s, decision.retry_after_s)

@@ -17,7 +17,8 @@ from contracts.bounds import BODY_BYTES_MAX, BODY_BYTES_MAX_DEFAULT, CACHE_TTL_S
 from contracts.patterns import parse_pattern
 from webapp.console.forms import Form
 from webapp.schemas.access import accepted
-from webapp.schemas.route import Policy, RateLimit, RouteView
+from webapp.schemas.limits import SCOPES, Policy, RateLimit
+from webapp.schemas.route import RouteView
 
 _MIB: Final = 1024 * 1024
 CONTROLS: Final = {
@@ -113,6 +114,8 @@ def is_beyond_form(rate_limit: RateLimit | None) -> bool:
         len(policies) != 1
         or policies[0].mode != "enforce"
         or len(policies[0].scope) != 1
+        or policies[0].scope[0] not in SCOPES
+        or policies[0].cost is not None
         or policies[0].name != "default"
     )
 

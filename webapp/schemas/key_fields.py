@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field, model_validator
 from contracts import bounds
 from webapp.schemas.access import Network
 from webapp.schemas.base import no_duplicates, wrong
-from webapp.schemas.route import RateLimit
+from webapp.schemas.limits import RateLimit
 
 Addresses = Annotated[tuple[Network, ...], Field(max_length=bounds.KEY_ADDRESSES_MAX), AfterValidator(no_duplicates)]
 

@@ -1,7 +1,6 @@
-"""A route as it is given and shown, with its limits and its cache rules.
+"""A route as it is given and shown, with its cache rules; its limits are in schemas.limits.
 
-Laws:  1. `rate_limit` has two forms: {requests_per_second, burst}, or {policies: [...]}. Both are kept as written and
-       mean the same policies (RateLimit.all_policies). 2. A path pattern is kept in its normal form.
+Laws:  1. A path pattern is kept in its normal form.
 """
 
 from __future__ import annotations
@@ -30,9 +29,8 @@ from webapp.schemas.access import (
     check_access,
 )
 from webapp.schemas.base import Input, Name, Patch, Scope, View, absent, field_name, no_duplicates, wrong
+from webapp.schemas.limits import RateLimit
 from webapp.schemas.paging import PageQuery
-
-LimitScope = Literal["tenant", "route", "user", "key", "ip"]
 
 
 def _pattern(text: str) -> str:
@@ -56,61 +54,9 @@ _Pattern = Annotated[
     str, StringConstraints(min_length=1, max_length=bounds.PATTERN_CHARS_MAX), AfterValidator(_pattern)
 ]
 _Prefix = Annotated[str, StringConstraints(min_length=2, max_length=bounds.PATTERN_CHARS_MAX), AfterValidator(_prefix)]
-_Rate = Annotated[float, Field(ge=bounds.RATE_PER_SECOND_MIN, le=bounds.RATE_PER_SECOND_MAX)]
-_Burst = Annotated[int, Field(ge=bounds.BURST_MIN, le=bounds.BURST_MAX)]
 _FieldName = Annotated[str, AfterValidator(field_name)]
 _Methods = Annotated[tuple[Method, ...], Field(max_length=len(bounds.METHODS)), AfterValidator(no_duplicates)]
 _Scopes = Annotated[tuple[Scope, ...], Field(max_length=bounds.REQUIRED_SCOPES_MAX), AfterValidator(no_duplicates)]
-
-
-class Policy(Input):
-    """One limit. Token bucket: requests_per_second and burst. Sliding window: limit and window_seconds."""
-
-    name: Name = "default"
-    algorithm: Literal["token_bucket", "sliding_window"] = "token_bucket"
-    requests_per_second: _Rate | None = None
-    burst: _Burst | None = None
-    limit: Annotated[int, Field(ge=1, le=bounds.WINDOW_LIMIT_MAX)] | None = None
-    window_seconds: Annotated[int, Field(ge=bounds.WINDOW_S_MIN, le=bounds.WINDOW_S_MAX)] | None = None
-    scope: Annotated[tuple[LimitScope, ...], Field(min_length=1, max_length=5), AfterValidator(no_duplicates)] = (
-        "route",
-    )
-    mode: Literal["enforce", "shadow"] = "enforce"
-    on_store_failure: Literal["share", "open", "closed"] = "share"
-
-    @model_validator(mode="after")
-    def _fits_algorithm(self) -> Self:
-        bucket = self.requests_per_second, self.burst
-        window = self.limit, self.window_seconds
-        if self.algorithm == "token_bucket":
-            if self.requests_per_second is None or window != (None, None):
-                raise wrong("algorithm", "a token_bucket takes requests_per_second and burst")
-        elif None in window or bucket != (None, None):
-            raise wrong("algorithm", "a sliding_window takes limit and window_seconds")
-        return self
-
-
-class RateLimit(Input):
-    requests_per_second: _Rate | None = None
-    burst: _Burst | None = None
-    policies: Annotated[tuple[Policy, ...], Field(min_length=1, max_length=bounds.POLICIES_PER_ROUTE_MAX)] | None = None
-
-    @model_validator(mode="after")
-    def _one_form(self) -> Self:
-        if self.policies is None:
-            if self.requests_per_second is None:
-                raise wrong("requests_per_second", "requests_per_second or policies must be given")
-        elif self.requests_per_second is not None or self.burst is not None:
-            raise wrong("policies", "give requests_per_second and burst, or policies, not both")
-        elif len({policy.name for policy in self.policies}) != len(self.policies):
-            raise wrong("policies", "must have different names")
-        return self
-
-    @property
-    def all_policies(self) -> tuple[Policy, ...]:
-        if self.policies is not None:
-            return self.policies
-        return (Policy(requests_per_second=self.requests_per_second, burst=self.burst),)
 
 
 class CachePolicy(Input):

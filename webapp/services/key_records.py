@@ -3,7 +3,8 @@
 Out:   COLUMNS (a select over keys), record().
 Laws:  1. A revoked key, and one that waits to be revealed, has no record: wherever there is one, it goes. 2. What a
        key does not use is not written, so that an edge that does not know it yet keeps up. 3. A policy's id names the
-       key and what its counter means, so limits of two keys never share one, and a new rate keeps what was counted.
+       tenant and what its counter means, so a new rate keeps what was counted, and an edge holds equal limits of many
+       keys once. The edge counts them by the key's id: limits of two keys never share a counter.
 Not here: when records are sent (services.publishing), what the edge does with one (edge.phases.auth.keys).
 """
 
@@ -48,16 +49,16 @@ def record(tenant_id: UUID, row: Any) -> bytes | None:
             expires_at=None if row.expires_at is None else row.expires_at.timestamp(),
             deprecated_at=UNSET if row.deprecated_at is None else row.deprecated_at.timestamp(),
             addresses=tuple(row.addresses) or UNSET,
-            policies=UNSET if row.rate_limit is None else policies(str(row.id), row.rate_limit),
+            policies=UNSET if row.rate_limit is None else policies(tenant_id, row.rate_limit),
         )
     )
 
 
-def policies(key_id: str, stored: dict[str, Any]) -> tuple[snapshot.PolicyConfig, ...]:
+def policies(tenant_id: UUID, stored: dict[str, Any]) -> tuple[snapshot.PolicyConfig, ...]:
     """Read what schemas.key_fields.KeyRateLimit checked. A route's policies may have the same names: a key's say so."""
     return tuple(
         msgspec.structs.replace(
             policy, name="key" if policy.name == "default" else f"key: {policy.name}", scope=("key",)
         )
-        for policy in snapshots.policies(f"key {key_id}", stored)
+        for policy in snapshots.policies(f"keys of {tenant_id}", stored)
     )

@@ -3,7 +3,9 @@
 In:    a session under the tenant's scope, the locked tenant row.
 Out:   contracts.snapshot.Snapshot.
 Laws:  1. Routes oldest first; only enabled ones, and only the origins they lead to. 2. A fixed number of queries.
-       3. A policy's id changes when the meaning of its counter would (route, name, algorithm, window), and only then.
+       3. A policy's id changes when the meaning of its counter would (whose it is, name, algorithm, window, scope), and
+       only then. 4. Limits of scope `tenant` that are equal on several routes are one; where their figures differ they
+       are not, because a counter is kept to the smallest it is asked about.
 Not here: storing and sending it (services.revision, services.publishing).
 """
 
@@ -47,7 +49,7 @@ def build(session: Session, tenant: Tenant, version: int) -> snapshot.Snapshot:
             addresses=route_access.rules_config(tenant.addresses),
         ),
         version=version,
-        routes=tuple(_route(row) for row in rows),
+        routes=tuple(_route(tenant.id, row) for row in rows),
         origins=_origins(session, tenant.id, used),
         issuers=_issuers(session, tenant.id) or UNSET,
         services=service_secrets.configs(session, tenant.id) or UNSET,
@@ -122,7 +124,7 @@ def _identity_keys(session: Session, tenant_id: UUID) -> tuple[snapshot.Identity
     )
 
 
-def _route(row: Any) -> snapshot.RouteConfig:
+def _route(tenant_id: UUID, row: Any) -> snapshot.RouteConfig:
     return snapshot.RouteConfig(
         id=row.id,
         path_pattern=row.path_pattern,
@@ -132,7 +134,7 @@ def _route(row: Any) -> snapshot.RouteConfig:
         priority=row.priority,
         required_scopes=tuple(row.required_scopes),
         any_user=row.any_user,
-        policies=policies(row.id, row.rate_limit),
+        policies=policies(f"route {row.id}", row.rate_limit, f"tenant {tenant_id}"),
         cache=_cache(row.cache_policy),
         strip_prefix=(row.rewrite or {}).get("strip_prefix"),
         forward_credential=row.forward_credential,
@@ -142,19 +144,22 @@ def _route(row: Any) -> snapshot.RouteConfig:
     )
 
 
-def policies(noun_id: str, stored: dict[str, Any] | None) -> tuple[snapshot.PolicyConfig, ...]:
-    """Give the policies of a route, or of whatever else has some. What schemas.route.RateLimit checked when it was
-    written is not checked again: 10,000 take a second."""
+def policies(owner: str, stored: dict[str, Any] | None, tenant: str = "") -> tuple[snapshot.PolicyConfig, ...]:
+    """Give the policies of a route, or of whatever else has some. What schemas.limits.RateLimit checked when it was
+    written is not checked again: 10,000 take a second. `owner`: whose they are, in words that name the tenant or an id;
+    `tenant`: whose those of scope `tenant` are."""
     if stored is None:
         return ()
-    return tuple(_policy(noun_id, policy) for policy in stored.get("policies") or (stored,))
+    return tuple(_policy(owner, policy, tenant) for policy in stored.get("policies") or (stored,))
 
 
-def _policy(noun_id: str, policy: dict[str, Any]) -> snapshot.PolicyConfig:
+def _policy(owner: str, policy: dict[str, Any], tenant: str) -> snapshot.PolicyConfig:
     name, algorithm = policy.get("name", "default"), policy.get("algorithm", "token_bucket")
     scope, window_s = tuple(policy.get("scope", ("route",))), policy.get("window_seconds", 0)
-    meaning = f"{noun_id}\n{name}\n{algorithm}\n{window_s}\n{','.join(scope)}"
     rate = policy.get("requests_per_second", 0.0)
+    if "tenant" in scope and "route" not in scope:
+        owner = f"{tenant} {rate} {policy.get('burst')} {policy.get('limit')}"
+    meaning = f"{owner}\n{name}\n{algorithm}\n{window_s}\n{','.join(scope)}"
     return snapshot.PolicyConfig(
         id=hashlib.sha256(meaning.encode()).hexdigest()[:32],
         name=name,
@@ -167,6 +172,7 @@ def _policy(noun_id: str, policy: dict[str, Any]) -> snapshot.PolicyConfig:
         scope=scope,
         mode=policy.get("mode", "enforce"),
         on_store_failure=policy.get("on_store_failure", "share"),
+        cost=policy["cost"] if policy.get("cost", 1) != 1 else UNSET,
     )
 
 

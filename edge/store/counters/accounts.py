@@ -124,7 +124,8 @@ class Account:
 
 
 class Accounts:
-    """All of them. `plans`: by the id of the only policy, or what distributed.plan_name gives."""
+    """All of them. `plans`: by the id of the only policy, or what distributed._plan_name gives; whoever has policies of
+    the same ids that say something else (keys with limits of their own): by that and their policies."""
 
     def __init__(self, mono: Callable[[], float]) -> None:
         self._mono = mono
@@ -138,14 +139,15 @@ class Accounts:
     def plan(self, name: object, checks: Sequence[Check]) -> Plan:
         """Give the plan for checks whose policies are new here, or new objects: what is equal keeps its accounts."""
         policies = tuple([check.policy for check in checks])
+        tenant_id = checks[0].tenant_id
         plan = self.plans.get(name)
-        if plan is not None and plan.tenant_id != checks[0].tenant_id:  # one policy of ours that holds for each tenant
-            name = (checks[0].tenant_id, name)
+        if plan is not None and (plan.policies != policies or plan.tenant_id != tenant_id):
+            name = (tenant_id, name, policies)
             plan = self.plans.get(name)
-        if plan is not None and plan.policies == policies:
+        if plan is None:
+            plan = self.plans[name] = Plan(checks)
+        else:
             plan.policies = policies
-            return plan
-        plan = self.plans[name] = Plan(checks)
         return plan
 
     def account(self, plan: Plan, name: Name) -> Account:

@@ -348,6 +348,62 @@ def test_a_key_is_no_user_and_a_policy_by_user_puts_all_keys_together():
     assert stage.get("/", ("X-API-Key", "second_key_002")).status == 429
 
 
+def test_a_scope_by_header_counts_each_value_and_those_without_together():
+    stage = Stage(a_route("/*", policies=(a_bucket(rate=0.001, burst=1, scope=("header:x-customer",)),)))
+    assert stage.get("/", ("X-Customer", "acme")).status == 200
+    assert stage.get("/", ("x-customer", "acme")).status == 429
+    assert stage.get("/", ("X-Customer", "Acme")).status == 200
+    assert stage.get("/").status == 200
+    assert stage.get("/", ("X-Customer", "")).status == 429, "an empty value names nobody"
+    assert stage.get("/", client_ip="192.0.2.9").status == 429
+
+
+def test_several_lines_of_a_header_count_as_the_one_list_they_are():
+    """RFC 9110 section 5.3: the values in order, separated by comma."""
+    stage = Stage(a_route("/*", policies=(a_bucket(rate=0.001, burst=1, scope=("header:x-team",)),)))
+    assert stage.get("/", ("X-Team", "a"), ("X-Team", "b")).status == 200
+    assert stage.get("/", ("X-Team", "a, b")).status == 429
+    assert stage.get("/", ("X-Team", "b"), ("X-Team", "a")).status == 200
+
+
+def test_a_header_s_value_is_kept_as_a_digest_of_a_bounded_part():
+    stage = Stage(a_route("/*", policies=(a_bucket(rate=0.001, burst=1, scope=("header:x-token",)),)))
+    assert stage.get("/", ("X-Token", "s3cr3t" * 2_000)).status == 200
+    assert stage.get("/", ("X-Token", "s3cr3t" * 2_000 + "more")).status == 429, "behind 8 KiB they are one"
+    assert stage.get("/", ("X-Token", "s3cr3t" * 1_000)).status == 200
+    for (check,) in stage.counters.asked:
+        assert b"s3cr3t" not in check.identifier
+        assert len(check.identifier) < 32
+
+
+def test_several_scopes_together_count_each_combination():
+    stage = Stage(a_route("/*", policies=(a_bucket(rate=0.001, burst=1, scope=("ip", "header:x-customer")),)))
+    told = [
+        stage.get("/", ("X-Customer", name), client_ip=ip).status
+        for name, ip in (("a", "192.0.2.1"), ("a", "192.0.2.2"), ("b", "192.0.2.1"), ("a", "192.0.2.1"))
+    ]
+    assert told == [200, 200, 200, 429]
+
+
+def test_whatever_a_request_costs_is_taken_of_the_limit_and_said():
+    stage = Stage(a_route("/*", policies=(a_bucket(rate=1, burst=10, cost=4),)))
+    answers = [stage.get("/") for _ in range(3)]
+    assert [answer.status for answer in answers] == [200, 200, 429]
+    assert [answer["RateLimit"] for answer in answers[:2]] == ['"default";r=6;t=4', '"default";r=2;t=8']
+    assert answers[2]["Retry-After"] == "2", "two more must come back before four fit"
+
+
+def test_a_limit_of_the_whole_tenant_is_one_over_its_routes():
+    shared = a_bucket(rate=0.001, burst=1, scope=("tenant",))
+    stage = Stage(a_route("/a", policies=(shared,)), a_route("/b", policies=(a_bucket(**AS_SHARED),)))
+    assert [stage.get(path).status for path in ("/a", "/b", "/a")] == [200, 429, 429]
+    (one,), (two,), _ = stage.counters.asked
+    assert one.policy is two.policy, "told apart by identity, so equal ones must be one object"
+
+
+AS_SHARED = {"rate": 0.001, "burst": 1, "scope": ("tenant",)}
+
+
 def test_ipv6_clients_count_by_their_64_and_mapped_ipv4_by_itself():
     assert network("2001:db8:1:2::1") == network("2001:db8:1:2:ffff::9")
     assert network("2001:db8:1:2::1") != network("2001:db8:1:3::1")

@@ -78,6 +78,48 @@ def test_a_bad_origin_is_refused_and_the_field_is_named(alice: Person, changed: 
             {"rate_limit": {"policies": [{"requests_per_second": 1, "scope": ["planet"]}]}},
             "rate_limit.policies.0.scope.0",
         ),
+        *[
+            ({"rate_limit": {"policies": [policy]}}, f"rate_limit.policies.0.{field}")
+            for policy, field in (
+                ({"requests_per_second": 1, "scope": []}, "scope"),
+                ({"requests_per_second": 1, "scope": ["ip", "ip"]}, "scope"),
+                ({"requests_per_second": 1, "scope": ["header:X-A", "header:x-a"]}, "scope"),
+                ({"requests_per_second": 1, "scope": "header:"}, "scope.0"),
+                ({"requests_per_second": 1, "scope": ["header:a b"]}, "scope.0"),
+                ({"requests_per_second": 1, "scope": [f"header:x{n}" for n in range(6)]}, "scope"),
+                ({"requests_per_second": 1, "scope": 5}, "scope"),
+                ({"requests_per_second": -1}, "requests_per_second"),
+                ({"requests_per_second": 1, "burst": 10**9}, "burst"),
+                ({"requests_per_second": 0.001, "burst": 10_000}, "burst"),
+                ({"requests_per_second": 1, "burst": 5, "cost": 6}, "cost"),
+                ({"requests_per_second": 5.9, "cost": 6}, "cost"),
+                ({"requests_per_second": 1, "burst": 5, "cost": 0}, "cost"),
+                ({"requests_per_second": 1, "limit": 5}, "algorithm"),
+                ({"algorithm": "sliding_window", "limit": 5, "window_seconds": 60, "cost": 6}, "cost"),
+                ({"algorithm": "sliding_window", "limit": 0, "window_seconds": 60}, "limit"),
+                ({"algorithm": "sliding_window", "limit": 5, "window_seconds": 86_401}, "window_seconds"),
+                ({"algorithm": "sliding_window", "limit": 5, "window_seconds": 60, "burst": 6}, "algorithm"),
+                ({"algorithm": "leaky", "limit": 5, "window_seconds": 60}, "algorithm"),
+            )
+        ],
+        ({"rate_limit": {"requests_per_second": 0.001, "burst": 10_000}}, "rate_limit.burst"),
+        ({"rate_limit": {"policies": [{"requests_per_second": 1}] * 2}}, "rate_limit.policies"),
+        ({"rate_limit": {"policies": [{"requests_per_second": 1, "name": n} for n in "ab"]}}, "rate_limit.policies"),
+        (
+            {
+                "rate_limit": {
+                    "policies": [
+                        {"algorithm": "sliding_window", "limit": n, "window_seconds": 60, "name": str(n)}
+                        for n in (5, 6)
+                    ]
+                }
+            },
+            "rate_limit.policies",
+        ),
+        (
+            {"rate_limit": {"policies": [{"requests_per_second": n, "name": str(n)} for n in range(1, 10)]}},
+            "rate_limit.policies",
+        ),
         ({"cache_policy": {"ttl_seconds": -1}}, "cache_policy.ttl_seconds"),
         ({"cache_policy": {"cache_key_pattern": "host"}}, "cache_policy.cache_key_pattern"),
         ({"cache_policy": {"key_headers": ["accept"]}}, "cache_policy.key_headers"),

@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 import redis
 from flask import Flask
+from msgspec import UNSET
 from sqlalchemy import text
 
 from contracts import apikey, keyspace, messages, snapshot
@@ -68,13 +69,15 @@ EVERYTHING = {
     "any_user": True,
     "rate_limit": {
         "policies": [
-            {"name": "fast", "requests_per_second": 5, "scope": ["user", "ip"], "mode": "shadow"},
+            {"name": "fast", "requests_per_second": 5, "scope": ["user", "header:X-Team"], "mode": "shadow"},
             {
                 "name": "day",
                 "algorithm": "sliding_window",
                 "limit": 9,
                 "window_seconds": 60,
                 "on_store_failure": "closed",
+                "cost": 9,
+                "scope": "ip",
             },
         ]
     },
@@ -117,7 +120,7 @@ def test_every_field_of_a_route_reaches_the_snapshot(alice: Person, demo: Actor,
         ttl_s=300, key_pattern="path+query+headers", key_headers=("accept",), shared=True
     )
     fast, day = route.policies
-    assert (fast.rate_per_second, fast.burst, fast.scope, fast.mode) == (5.0, 5, ("user", "ip"), "shadow")
+    assert (fast.rate_per_second, fast.burst, fast.scope, fast.mode) == (5.0, 5, ("user", "header:x-team"), "shadow")
     assert (day.algorithm, day.limit, day.window_s, day.burst, day.on_store_failure) == (
         "sliding_window",
         9,
@@ -125,7 +128,20 @@ def test_every_field_of_a_route_reaches_the_snapshot(alice: Person, demo: Actor,
         0,
         "closed",
     )
+    assert (day.cost, day.scope, fast.cost) == (9, ("ip",), UNSET)
     assert fast.id != day.id
+
+
+def test_equal_limits_of_the_whole_tenant_are_one_over_its_routes(
+    alice: Person, demo: Actor, store: redis.Redis
+) -> None:
+    origin = alice.make("/origins", an_origin())["id"]
+    shared = {"requests_per_second": 5, "burst": 9, "scope": ["tenant"]}
+    for number, policy in enumerate((shared, shared, {**shared, "burst": 8}, {**shared, "scope": ["tenant", "route"]})):
+        alice.make("/routes", a_route(origin, path_pattern=f"/{number}", rate_limit={"policies": [policy]}))
+    one, two, smaller, own = [route.policies[0].id for route in _config(store, demo.tenant_id).routes]
+    assert one == two
+    assert len({one, smaller, own}) == 3
 
 
 def test_a_policy_keeps_its_counter_while_its_meaning_stays(alice: Person, demo: Actor, store: redis.Redis) -> None:

@@ -48,6 +48,18 @@ def test_who_is_asked_for_between_two_sweeps_stays_and_who_is_not_goes(time):
     assert list(made.young) == [b"alice"]
 
 
+def test_callers_whose_policies_have_one_id_and_say_different_things_keep_their_accounts(time):
+    """Keys with limits of their own: the id is that of the counter's meaning, the figures are each key's."""
+    held = Accounts(time)
+    ones, others = [plan(held, bucket(rate=rate)) for rate in (1, 2)]
+    seen(held, ones, b"alice")
+    seen(held, others, b"bob")
+    assert plan(held, bucket(rate=1)) is ones
+    assert plan(held, bucket(rate=2)) is others
+    assert (list(ones.young), list(others.young)) == ([b"alice"], [b"bob"])
+    assert plan(held, bucket(rate=1), OTHER) is not ones
+
+
 def test_a_plan_that_nobody_needs_is_forgotten(time):
     held = Accounts(time)
     seen(held, plan(held, bucket()), b"alice")
