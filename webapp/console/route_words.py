@@ -12,20 +12,13 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from webapp.console.rendering import counted, duration
+from webapp.schemas.limit_words import in_short, policies_of, summary
 
 _KEYED_BY = {
     "path": "the path alone, whatever the query says",
     "path+query": "path and query",
     "path+query+headers": "path, query and chosen headers",
 }
-_SCOPES = {
-    "tenant": "the whole tenant",
-    "route": "this route",
-    "user": "each user",
-    "key": "each API key",
-    "ip": "each address",
-}
-
 _PRESENTED = {
     "apikey_required": "one of your API keys",
     "jwt_required": "the session token of a signed-in user of your organisation",
@@ -53,15 +46,10 @@ def steps(route: Mapping[str, Any], origin_name: str | None) -> list[Step]:
 
 def limits_in_short(rate_limit: Mapping[str, Any] | None) -> str | None:
     """Give a limit as a table's cell shows it: `100/s`, `5,000 per hour`, `3 policies`."""
-    policies = _policies(rate_limit)
-    if not policies:
-        return None
+    policies = policies_of(rate_limit)
     if len(policies) > 1:
         return counted(len(policies), "policy", "policies")
-    policy = policies[0]
-    if policy.get("limit") and policy.get("window_seconds"):
-        return f"{_figure(policy['limit'])} per {_window(policy['window_seconds'])}"
-    return f"{_figure(policy.get('requests_per_second'))}/s"
+    return in_short(policies[0]) if policies else None
 
 
 def _match(route: Mapping[str, Any]) -> str:
@@ -132,33 +120,8 @@ def _pages(route: Mapping[str, Any]) -> str:
     return f" Pages of {named} may call it from a browser."
 
 
-def _policies(rate_limit: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
-    if not rate_limit:
-        return []
-    listed = rate_limit.get("policies")
-    if isinstance(listed, list | tuple):  # typed into the form, or as the API shows them
-        return [policy for policy in listed if isinstance(policy, Mapping)]
-    return [rate_limit]
-
-
 def _limits(rate_limit: Mapping[str, Any] | None) -> str:
-    policies = _policies(rate_limit)
-    if not policies:
-        return "No limit on how often it is called."
-    return " ".join(_limit(policy) for policy in policies)
-
-
-def _limit(policy: Mapping[str, Any]) -> str:
-    scope = policy.get("scope") or "route"
-    scopes = [scope] if isinstance(scope, str) else list(scope)
-    whom = " and ".join(_SCOPES.get(str(name), str(name)) for name in scopes)
-    shadow = " Counted only, never refused." if policy.get("mode") == "shadow" else " More are answered 429."
-    if policy.get("limit") or policy.get("window_seconds"):
-        window = _window(policy.get("window_seconds"))
-        return f"At most {_figure(policy.get('limit'))} requests per {window} for {whom}.{shadow}"
-    rate, burst = policy.get("requests_per_second"), policy.get("burst")
-    bursts = f", with bursts of up to {_figure(burst)}" if burst else ""
-    return f"At most {_figure(rate)} requests a second for {whom}{bursts}.{shadow}"
+    return " ".join(summary(rate_limit)) or "No limit on how often it is called."
 
 
 def _cache(route: Mapping[str, Any]) -> str:
@@ -185,16 +148,3 @@ def _origin(route: Mapping[str, Any], origin_name: str | None) -> str:
 
 def _list(words: list[str], last: str = "and") -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {last} {words[-1]}"
-
-
-def _figure(number: object) -> str:
-    if isinstance(number, bool) or not isinstance(number, int | float):
-        return "…"
-    return f"{int(number):,}" if number == int(number) else f"{number:g}"
-
-
-def _window(seconds: object) -> str:
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds <= 0:
-        return "…"
-    words = duration(seconds)
-    return words.removeprefix("1 ")

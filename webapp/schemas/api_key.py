@@ -15,6 +15,7 @@ from pydantic import AfterValidator, AwareDatetime, Field, SecretStr, StringCons
 from contracts import bounds
 from webapp.schemas.base import Input, Name, Patch, Scope, View, absent, no_duplicates
 from webapp.schemas.key_fields import Addresses, KeyRateLimit
+from webapp.schemas.limit_words import summary
 from webapp.schemas.paging import PageQuery
 
 Mode = Literal["live", "test"]
@@ -123,6 +124,12 @@ class ApiKeyView(View):
     row_version: int
     created_at: datetime
     updated_at: datetime
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def rate_limit_summary(self) -> tuple[str, ...]:
+        """Each limit in words."""
+        return summary(self.rate_limit, "this key")
 
     @computed_field  # type: ignore[prop-decorator]
     @property

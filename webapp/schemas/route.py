@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Annotated, Literal, Self
 from uuid import UUID
 
-from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, computed_field, model_validator
 
 from contracts import bounds
 from contracts.patterns import Literal as LiteralSegment
@@ -29,6 +29,7 @@ from webapp.schemas.access import (
     check_access,
 )
 from webapp.schemas.base import Input, Name, Patch, Scope, View, absent, field_name, no_duplicates, wrong
+from webapp.schemas.limit_words import summary
 from webapp.schemas.limits import RateLimit
 from webapp.schemas.paging import PageQuery
 
@@ -182,3 +183,9 @@ class RouteView(View):
     row_version: int
     created_at: datetime
     updated_at: datetime
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def rate_limit_summary(self) -> tuple[str, ...]:
+        """Each limit in words."""
+        return summary(None if self.rate_limit is None else self.rate_limit.model_dump())

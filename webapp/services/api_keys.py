@@ -183,7 +183,7 @@ def digest_of(key: str) -> str:
 
 
 def made(view: ApiKeyView, key: str) -> ApiKeyMade:
-    return ApiKeyMade(**view.model_dump(exclude={"state"}), key=key)
+    return ApiKeyMade(**view.model_dump(exclude={*ApiKeyView.model_computed_fields}), key=key)
 
 
 def update(actor: Actor, key_id: UUID, patch: ApiKeyPatch, if_match: int | None = None) -> Written[ApiKeyView]:

@@ -19,6 +19,7 @@ from webapp.services.actor import Actor
 
 PEPPER = bytes.fromhex("ab" * 32)
 LIMIT = {"requests_per_second": 5, "burst": 10}
+MORE = "more are answered 429."
 NETWORKS = ["192.0.2.0/24", "2001:db8::/32"]
 
 
@@ -45,6 +46,7 @@ def row_of(app: Flask, key_id: str, **changed: Any) -> None:
 def test_networks_and_limits_are_shown_and_told_to_the_edges(alice: Person, demo: Actor, store: redis.Redis) -> None:
     made = alice.make("/api-keys", {"name": "k", "addresses": NETWORKS, "rate_limit": LIMIT})
     assert (made["addresses"], made["rate_limit"], made["last_used_at"]) == (NETWORKS, LIMIT, None)
+    assert made["rate_limit_summary"] == ["At most 5 requests per second for this key; bursts up to 10; " + MORE]
     record = record_of(store, demo, made["key"])
     assert record is not None
     assert record.addresses == tuple(NETWORKS)

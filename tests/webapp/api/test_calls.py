@@ -288,7 +288,14 @@ def test_a_patch_changes_what_it_names_and_null_clears(alice: Person) -> None:
     origin = alice.make("/origins", an_origin())
     route = alice.make("/routes", a_route(origin["id"], name="users"))
     changed = alice.patch(f"/routes/{route['id']}", {"rate_limit": None, "priority": 5}).get_json()
-    kept = {**route, "rate_limit": None, "priority": 5, "row_version": 2, "updated_at": changed["updated_at"]}
+    kept = {
+        **route,
+        "rate_limit": None,
+        "rate_limit_summary": [],
+        "priority": 5,
+        "row_version": 2,
+        "updated_at": changed["updated_at"],
+    }
     assert changed == kept
     assert _errors(alice.patch(f"/routes/{route['id']}", {"auth_mode": None})) == ["auth_mode"]
     assert _errors(alice.patch(f"/routes/{route['id']}", {"tenant_id": origin["tenant_id"]})) == ["tenant_id"]

@@ -30,7 +30,7 @@ def test_a_whole_route_is_said_in_five_sentences() -> None:
         "Match": "GET and HEAD requests to /api/users and everything below it.",
         "Auth": "Callers present one of your API keys; others get 401. They need the scopes read and write; "
         "others get 403.",
-        "Limits": "At most 100 requests a second for this route, with bursts of up to 200. More are answered 429.",
+        "Limits": "At most 100 requests per second for this route; bursts up to 200; more are answered 429.",
         "Cache": "Answers are stored for 5 minutes, told apart by path and query. Each caller has a copy of their own.",
         "Origin": "The request goes to backend without the leading /api.",
     }
@@ -39,7 +39,7 @@ def test_a_whole_route_is_said_in_five_sentences() -> None:
 def test_a_window_and_a_shadow_are_said() -> None:
     policy = {"algorithm": "sliding_window", "limit": 5000, "window_seconds": 3600, "scope": ("key",), "mode": "shadow"}
     said = _words({"rate_limit": {"policies": [policy]}})["Limits"]
-    assert said == "At most 5,000 requests per hour for each API key. Counted only, never refused."
+    assert said == "At most 5,000 requests per hour for each API key; counted only, never refused."
 
 
 @pytest.mark.parametrize("kept_in", [list, tuple])
@@ -49,8 +49,8 @@ def test_policies_are_said_as_the_form_and_as_the_api_hold_them(kept_in: type) -
     shown = RateLimit.model_validate({"policies": [bucket, window]}).model_dump()
     rate_limit = {"policies": kept_in(shown["policies"])}
     assert _words({"rate_limit": rate_limit})["Limits"] == (
-        "At most 5 requests a second for each address, with bursts of up to 10. More are answered 429. "
-        "At most 9 requests per day for each user. More are answered 429."
+        "At most 5 requests per second for each address; bursts up to 10; more are answered 429. "
+        "At most 9 requests per day for each user; more are answered 429."
     )
     assert limits_in_short(rate_limit) == "2 policies"
 
@@ -58,7 +58,7 @@ def test_policies_are_said_as_the_form_and_as_the_api_hold_them(kept_in: type) -
 def test_a_half_typed_route_is_said_as_far_as_it_goes() -> None:
     said = _words({"rate_limit": {"requests_per_second": None}, "cache_policy": {"enabled": True}}, None)
     assert said["Match"] == "Requests of any method to a path you have not typed yet."
-    assert said["Limits"].startswith("At most … requests a second")
+    assert said["Limits"].startswith("At most … requests per second")
     assert said["Origin"] == "Choose where the request goes."
 
 
