@@ -65,6 +65,11 @@ def counter(tenant_id: str, policy_id: str, identifier_digest: str) -> str:
     return f"{_ROOT}:count:{{{tenant_id}}}:{policy_id}:{identifier_digest}"
 
 
+def slots(tenant_id: str, policy_id: str, identifier_digest: str) -> str:
+    """Hash with expiry: edge worker -> how many requests in flight it may have, and until when (counters/lua/slots)."""
+    return f"{_ROOT}:slots:{{{tenant_id}}}:{policy_id}:{identifier_digest}"
+
+
 def cache_entry(tenant_id: str, key_digest: str) -> str:
     """Hash or string: one stored response."""
     return f"{_ROOT}:cache:{{{tenant_id}}}:{key_digest}"

@@ -23,7 +23,7 @@ SCOPE_HEADER: Final = "header:"
 AuthMode = Literal["public", "jwt_required", "apikey_required", "oauth_required", "service_required", "any"]
 Accepted = Literal["jwt", "apikey", "oauth", "service"]
 JwtAlgorithm = Literal["RS256", "PS256", "ES256", "EdDSA"]
-Algorithm = Literal["token_bucket", "sliding_window"]
+Algorithm = Literal["token_bucket", "sliding_window", "concurrency"]
 Scope = Annotated[
     str, msgspec.Meta(pattern=rf"\A(?:tenant|route|user|key|ip|{SCOPE_HEADER}[!#$%&'*+.^_`|~0-9a-z-]{{1,64}})\Z")
 ]
@@ -101,7 +101,7 @@ class PolicyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     burst: int = 0
     """Token bucket: capacity, at least 1."""
     limit: int = 0
-    """Sliding window: requests per window."""
+    """Sliding window: requests per window. Concurrency: requests in flight."""
     window_s: int = 0
     scope: tuple[Scope, ...] = ("route",)
     mode: Literal["enforce", "shadow"] = "enforce"

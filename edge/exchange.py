@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from contracts.snapshot import PolicyConfig
     from edge.http.digests import ContentDigest
     from edge.http.forwarded import Told
-    from edge.ports import CacheKey, Verdict
+    from edge.ports import CacheKey, Check, Verdict
     from edge.snapshot import Match, Origin, Route, Target, Tenant
 
 NOTHING: Final[frozenset[bytes]] = frozenset()
@@ -89,7 +89,7 @@ def introduced(members: dict[str, object]) -> bytes:
 class Exchange:
     __slots__ = (
         "attempts", "body", "bytes_in", "bytes_out", "cache_key", "cache_reason", "cache_result", "cache_status",
-        "client_gone", "client_ip", "consumed", "content_digest", "error", "finished_mono", "head", "identity",
+        "client_gone", "client_ip", "consumed", "content_digest", "error", "finished_mono", "head", "held", "identity",
         "interim", "match", "origin", "path", "preflight", "principal", "received_at", "received_mono", "reply",
         "request_id", "route", "scheme", "started_reply", "target", "tenant", "told", "upstream_first_mono",
         "upstream_last_mono",
@@ -121,8 +121,9 @@ class Exchange:
         self.principal: Principal | None = None
         self.consumed: frozenset[bytes] = NOTHING
         self.content_digest: ContentDigest | None = None
-        # admit
+        # admit; held: places among the requests in flight, given back when the last byte is out
         self.verdicts: Sequence[Verdict] = ()
+        self.held: Sequence[Check] = ()
         # cache; result is None on a route without cache, else hit, miss, stale, bypass, revalidated;
         # reason: why it is not a hit, or why nothing was stored; status: our member of Cache-Status (RFC 9211)
         self.cache_key: CacheKey | None = None

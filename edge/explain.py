@@ -211,6 +211,12 @@ class _Stage:
             self.steps.append(Step(phase, decision, facts))
         return verdicts
 
+    def enter(self, checks: Sequence[Check]) -> Sequence[Verdict]:
+        return self.admit(checks)
+
+    def leave(self, checks: Sequence[Check]) -> None:
+        pass
+
     # IdentitySigner: without the key, which the console could open but nobody asked it to
 
     def issuer(self, tenant: Tenant) -> str:

@@ -71,6 +71,8 @@ class Pipeline:
             self._write_problem(exchange, failure, write)
         finally:
             exchange.finished_mono = self._mono()
+            if exchange.held:
+                ratelimit.leave(exchange, self._ports.counters)
             if exchange.upstream_first_mono:
                 exchange.upstream_last_mono = exchange.finished_mono
             self._ports.recorder.record(exchange)

@@ -200,6 +200,13 @@ class Counters(Protocol):
     def admit(self, checks: Sequence[Check]) -> Sequence[Verdict]:
         """Decide all checks together, in order: all count or none. Shadow policies never refuse. May block on Redis."""
 
+    def enter(self, checks: Sequence[Check]) -> Sequence[Verdict]:
+        """Take a place among the requests in flight of each check (algorithm `concurrency`), or none when an enforced
+        one has none left: then its verdict is the last. May block on Redis."""
+
+    def leave(self, checks: Sequence[Check]) -> None:
+        """Give the places back, once, of the checks that were allowed. Never blocks."""
+
 
 @dataclass(frozen=True, slots=True)
 class CacheKey:

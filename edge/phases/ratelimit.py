@@ -148,6 +148,9 @@ def exact_window(state: Marks | None, now: float, limit: int, window_s: int, cos
     return Decision(False, max(0, limit - len(kept)), reset_s, wait_s), Marks(tuple(kept))
 
 
+_Checks = tuple[tuple[Check, ...], tuple[Check, ...]]
+"""Those that count requests in a time, and those that count requests in flight."""
+
 # --- The phase ------------------------------------------------------------------------------------------------------
 
 
@@ -157,6 +160,7 @@ class Admission:
     __slots__ = (
         "checks",
         "header_names",
+        "ids",
         "items",
         "names",
         "policies",
@@ -175,12 +179,14 @@ class Admission:
         self.header_names = sorted(
             {scope for policy in route.policies for scope in policy.scope if scope.startswith(SCOPE_HEADER)}
         )
-        self.checks: tuple[Check, ...] = () if self.scopes_vary else self.checks_for({})
+        self.ids = frozenset(policy.id for policy in route.policies)
+        self.checks: _Checks = ((), ()) if self.scopes_vary else _apart(self.checks_for({}))
         shown = [policy for policy in route.policies if policy.mode == "enforce"]
         self.names = {policy.id: _sf_name(policy) for policy in shown}
         self.items = [_policy_item(policy) for policy in shown]
         self.policy_line = b"RateLimit-Policy: %b\r\n" % b", ".join(self.items) if self.items else b""
-        self.template = self._template(shown[0]) if len(route.policies) == len(shown) == 1 else None
+        plain = len(route.policies) == len(shown) == 1 and shown[0].algorithm != "concurrency"
+        self.template = self._template(shown[0]) if plain else None
         """The lines of a route with one policy, ready for remaining and reset, twice."""
 
     def _template(self, policy: PolicyConfig) -> bytes:
@@ -208,9 +214,42 @@ def admit(exchange: Exchange, route: Route, counters: Counters) -> None:
         admission = route.admission = Admission(route, _tenant_id(exchange))
     principal = exchange.principal
     varies = admission.scopes_vary or (principal is not None and principal.policies)
-    verdicts = exchange.verdicts = counters.admit(_varying_checks(exchange, admission) if varies else admission.checks)
+    checks, places = _varying_checks(exchange, admission) if varies else admission.checks
+    entered: Sequence[Verdict] = ()
+    if places:
+        entered = exchange.verdicts = _enter(exchange, places, counters)
+    if checks:
+        verdicts = exchange.verdicts = counters.admit(checks)
+        if entered:
+            exchange.verdicts = (*verdicts, *entered)
+        _refuse_exceeded(verdicts, exchange, counters)
+
+
+def leave(exchange: Exchange, counters: Counters) -> None:
+    """Give back the request's places among those in flight. Never blocks."""
+    held, exchange.held = exchange.held, ()
+    counters.leave(held)
+
+
+def _enter(exchange: Exchange, places: Sequence[Check], counters: Counters) -> Sequence[Verdict]:
+    """Take a place of each limit of requests in flight, before the others are asked: a place can be given back."""
+    entered = counters.enter(places)
+    if len(entered) < len(places) or _refuses(entered[-1]):
+        exchange.verdicts = entered
+        raise _exceeded(entered)
+    exchange.held = [check for check, verdict in zip(places, entered, strict=True) if verdict.allowed]
+    return entered
+
+
+def _refuses(verdict: Verdict) -> bool:
+    return not verdict.allowed and verdict.policy.mode == "enforce"
+
+
+def _refuse_exceeded(verdicts: Sequence[Verdict], exchange: Exchange, counters: Counters) -> None:
     for verdict in verdicts:
         if not verdict.allowed and verdict.policy.mode == "enforce":
+            if exchange.held:
+                leave(exchange, counters)
             raise _exceeded(verdicts)
 
 
@@ -219,18 +258,19 @@ def lines(route: Route, verdicts: Sequence[Verdict]) -> bytes:
     policy that is nearest to its end. Empty when only shadow policies spoke.
     """
     admission: Admission = route.admission
-    if len(verdicts) > len(admission.policies):
-        return _lines_of_both(admission, verdicts)
-    if admission.template is not None:
-        only = verdicts[0]
+    only = verdicts[0]
+    if admission.template is not None and len(verdicts) == 1 and only.policy.id in admission.ids:
         reset_s = math.ceil(only.reset_s)
         return admission.template % (only.remaining, reset_s, only.remaining, reset_s)
+    own = [verdict.policy for verdict in verdicts if verdict.policy.id not in admission.ids]
+    if own:
+        return _lines_of_both(admission, own, verdicts)
     return _listed(admission.policy_line, admission.names, verdicts)
 
 
-def _lines_of_both(admission: Admission, verdicts: Sequence[Verdict]) -> bytes:
+def _lines_of_both(admission: Admission, own: Sequence[PolicyConfig], verdicts: Sequence[Verdict]) -> bytes:
     """The principal's own policies are named behind the route's."""
-    own = [verdict.policy for verdict in verdicts[len(admission.policies) :] if verdict.policy.mode == "enforce"]
+    own = [policy for policy in own if policy.mode == "enforce"]
     names = admission.names | {policy.id: _sf_name(policy) for policy in own}
     items = [*admission.items, *map(_policy_item, own)]
     return _listed(b"RateLimit-Policy: %b\r\n" % b", ".join(items), names, verdicts)
@@ -242,7 +282,10 @@ def _listed(policy_line: bytes, names: Mapping[str, bytes], verdicts: Sequence[V
     for verdict in verdicts:
         name = names.get(verdict.policy.id)
         if name is not None:
-            items.append(b"%b;r=%d;t=%d" % (name, verdict.remaining, math.ceil(verdict.reset_s)))
+            if verdict.policy.algorithm == "concurrency":  # nobody knows when a request ends
+                items.append(b"%b;r=%d" % (name, verdict.remaining))
+            else:
+                items.append(b"%b;r=%d;t=%d" % (name, verdict.remaining, math.ceil(verdict.reset_s)))
             if tightest is None or verdict.remaining < tightest.remaining:
                 tightest = verdict
     if tightest is None:
@@ -276,15 +319,21 @@ def network(client_ip: str) -> bytes:
     return address.packed[:8]
 
 
-def _varying_checks(exchange: Exchange, admission: Admission) -> tuple[Check, ...]:
+def _apart(checks: Sequence[Check]) -> _Checks:
+    """Set requests in a time apart from requests in flight."""
+    places = tuple([check for check in checks if check.policy.algorithm == "concurrency"])
+    return tuple([check for check in checks if check.policy.algorithm != "concurrency"]), places
+
+
+def _varying_checks(exchange: Exchange, admission: Admission) -> _Checks:
     """Build the checks of this caller, or take those of the equal request before: same fields, route and principal."""
     principal = exchange.principal
     client_ip = exchange.client_ip if admission.uses_ip else ""
     derived = exchange.head.section.derived
     kept = derived.get("ratelimit")
     if kept is not None and kept[0] is admission and kept[1] is principal and kept[2] == client_ip:
-        checks: tuple[Check, ...] = kept[3]
-        return checks
+        remembered: _Checks = kept[3]
+        return remembered
     known = {name: _field(exchange.head.section, name) for name in admission.header_names}
     if admission.uses_ip:
         known["ip"] = network(client_ip)
@@ -294,8 +343,9 @@ def _varying_checks(exchange: Exchange, admission: Admission) -> tuple[Check, ..
         checks = admission.checks_for(known) + own
     else:
         checks = admission.checks_for(known)
-    derived["ratelimit"] = (admission, principal, client_ip, checks)
-    return checks
+    apart = _apart(checks)
+    derived["ratelimit"] = (admission, principal, client_ip, apart)
+    return apart
 
 
 def _field(section: FieldSection, scope: str) -> bytes:
@@ -314,9 +364,10 @@ def _exceeded(verdicts: Sequence[Verdict]) -> GatewayError:
     refused = [verdict for verdict in verdicts if not verdict.allowed and verdict.policy.mode == "enforce"]
     wait_s = max(1, math.ceil(max(verdict.retry_after_s for verdict in refused)))
     names = [verdict.policy.name for verdict in refused]
+    much = "Too many requests at once" if refused[0].policy.algorithm == "concurrency" else "Too many requests"
     return GatewayError(
         "quota-exceeded",
-        f"Too many requests: try again in {wait_s} s.",
+        f"{much}: try again in {wait_s} s.",
         internal=f"policies={','.join(names)}",
         source=Source.DOWNSTREAM,
         fields=((b"Retry-After", b"%d" % wait_s),),
@@ -331,6 +382,8 @@ def _sf_name(policy: PolicyConfig) -> bytes:
 
 @lru_cache(maxsize=4096)
 def _policy_item(policy: PolicyConfig) -> bytes:
+    if policy.algorithm == "concurrency":
+        return b'%b;q=%d;qu="concurrent-requests"' % (_sf_name(policy), policy.limit)
     return b"%b;q=%d;w=%d" % (_sf_name(policy), quota(policy), window_s(policy))
 
 

@@ -99,6 +99,12 @@ def a_window(limit: int = 2, window_s: int = 60, **fields: Any) -> PolicyConfig:
     return PolicyConfig(algorithm="sliding_window", limit=limit, window_s=window_s, **fields)
 
 
+def a_concurrency(limit: int = 2, **fields: Any) -> PolicyConfig:
+    fields.setdefault("id", "policy-3")
+    fields.setdefault("name", "at once")
+    return PolicyConfig(algorithm="concurrency", limit=limit, **fields)
+
+
 def a_cache(ttl_s: int = 300, **fields: Any) -> published.CacheConfig:
     return published.CacheConfig(ttl_s=ttl_s, **fields)
 
@@ -333,6 +339,7 @@ class FakeCounters:
         self._clock = clock
         self.states: dict[tuple[str, str, bytes], Any] = {}
         self.asked: list[Sequence[Check]] = []
+        self.in_flight: dict[tuple[str, str, bytes], int] = {}
 
     def admit(self, checks: Sequence[Check]) -> Sequence[Verdict]:
         self.asked.append(checks)
@@ -352,6 +359,26 @@ class FakeCounters:
         if all(verdict.allowed or verdict.policy.mode == "shadow" for verdict in verdicts):
             self.states.update(after)
         return verdicts
+
+    def enter(self, checks: Sequence[Check]) -> Sequence[Verdict]:
+        verdicts, taken = [], []
+        for check in checks:
+            place = (check.tenant_id, check.policy.id, check.identifier)
+            used = self.in_flight.get(place, 0)
+            allowed = used < check.policy.limit
+            left = check.policy.limit - used - 1 if allowed else 0
+            verdicts.append(Verdict(check.policy, allowed, left, 0.0, 0.0 if allowed else 1.0))
+            if allowed:
+                taken.append(check)
+                self.in_flight[place] = used + 1
+            elif check.policy.mode == "enforce":
+                self.leave(taken)
+                break
+        return verdicts
+
+    def leave(self, checks: Sequence[Check]) -> None:
+        for check in checks:
+            self.in_flight[check.tenant_id, check.policy.id, check.identifier] -= 1
 
 
 class FakeCache:

@@ -52,11 +52,17 @@ def test_each_limit_is_a_sentence(rate_limit: dict[str, Any] | None, said: list[
     assert list(summary(rate_limit)) == said
 
 
+def test_requests_at_the_same_time_are_a_sentence() -> None:
+    limit = {"algorithm": "concurrency", "limit": 20, "scope": ["key"]}
+    assert summary({"policies": [limit]}) == (f"At most 20 requests at the same time for each API key; {MORE}",)
+
+
 def test_a_limit_without_a_scope_counts_whom_it_is_said_to() -> None:
     assert summary(MINUTE, "this key") == (f"At most 100 requests per minute for this key; {MORE}",)
 
 
 def test_a_limit_in_short() -> None:
+    assert in_short({"algorithm": "concurrency", "limit": 20}) == "20 at once"
     assert [in_short(policy) for policy in policies_of({"policies": [MINUTE, BUCKET, {}]})] == [
         "100 per minute",
         "5/s",

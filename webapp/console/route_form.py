@@ -116,6 +116,7 @@ def is_beyond_form(rate_limit: RateLimit | None) -> bool:
         or len(policies[0].scope) != 1
         or policies[0].scope[0] not in SCOPES
         or policies[0].cost is not None
+        or policies[0].algorithm == "concurrency"
         or policies[0].name != "default"
     )
 

@@ -38,6 +38,8 @@ def summary(rate_limit: Mapping[str, Any] | None, whom: str | None = None) -> tu
 
 def in_short(policy: Mapping[str, Any]) -> str:
     """Give a limit as a table's cell shows it: `100/s`, `5,000 per hour`."""
+    if policy.get("algorithm") == "concurrency":
+        return f"{figure(policy.get('limit'))} at once"
     if policy.get("limit") and policy.get("window_seconds"):
         return f"{figure(policy['limit'])} per {_window(policy['window_seconds'])}"
     return f"{figure(policy.get('requests_per_second'))}/s"
@@ -54,6 +56,8 @@ def _sentence(policy: Mapping[str, Any], whom: str | None) -> str:
     cost = policy.get("cost")
     priced = f"; each request counts as {figure(cost)}" if cost not in (None, 1) else ""
     after = "counted only, never refused" if policy.get("mode") == "shadow" else "more are answered 429"
+    if policy.get("algorithm") == "concurrency":
+        return f"At most {_counted(policy.get('limit'))} at the same time for {for_whom}; {after}."
     if policy.get("limit") or policy.get("window_seconds"):
         window = _window(policy.get("window_seconds"))
         return f"At most {_counted(policy.get('limit'))} per {window} for {for_whom}{priced}; {after}."

@@ -20,6 +20,7 @@ SCOPES: Final = ("tenant", "route", "user", "key", "ip")
 _TAKES: Final[dict[str, tuple[frozenset[str], frozenset[str]]]] = {
     "token_bucket": (frozenset({"requests_per_second"}), frozenset({"burst", "cost"})),
     "sliding_window": (frozenset({"limit", "window_seconds"}), frozenset({"cost"})),
+    "concurrency": (frozenset({"limit"}), frozenset()),
 }
 """Of each algorithm: the figures it needs, and those it may have besides."""
 _FIGURES: Final = ("requests_per_second", "burst", "limit", "window_seconds", "cost")
@@ -50,10 +51,11 @@ _Scopes = Annotated[
 
 
 class Policy(Input):
-    """One limit. Token bucket: requests_per_second and burst. Sliding window: limit and window_seconds."""
+    """One limit. Token bucket: requests_per_second and burst. Sliding window: limit and window_seconds. Concurrency:
+    limit, of requests in flight."""
 
     name: Name = "default"
-    algorithm: Literal["token_bucket", "sliding_window"] = "token_bucket"
+    algorithm: Literal["token_bucket", "sliding_window", "concurrency"] = "token_bucket"
     requests_per_second: _Rate | None = None
     burst: _Burst | None = None
     limit: Annotated[int, Field(ge=1, le=bounds.WINDOW_LIMIT_MAX)] | None = None
@@ -94,6 +96,8 @@ class Policy(Input):
         figures = tuple(getattr(self, name) for name in _FIGURES)
         if self.algorithm == "sliding_window":  # the smaller of two limits decides alone
             figures = (self.window_seconds, self.cost)
+        elif self.algorithm == "concurrency":
+            figures = ()
         return (self.algorithm, self.mode, tuple(sorted(self.scope)), *figures)
 
 

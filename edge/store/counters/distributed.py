@@ -33,6 +33,7 @@ from edge.errors import StoreAway
 from edge.ports import Check, Verdict
 from edge.store.counters.accounts import HOLD_S, Account, Accounts, Lease, Plan, Verdicts
 from edge.store.counters.local import LocalLimiter
+from edge.store.counters.slots import Slots
 from edge.store.wire import Reply, Script, Store
 
 LUA: Final = Path(__file__).with_name("lua")
@@ -56,6 +57,8 @@ class DistributedCounters:
         self._mono = mono
         self._run_callback = get_hub().loop.run_callback
         self._local = LocalLimiter()
+        self.slots = Slots(client, live_workers, mono)
+        self.enter, self.leave = self.slots.enter, self.slots.leave
         self.accounts = Accounts(mono)
         self._plans = self.accounts.plans
         self._due: list[Account] = []

@@ -18,7 +18,7 @@ from edge.phases.ratelimit import (
     sliding_window,
     window_s,
 )
-from tests.edge.fakes import OTHER_TENANT, Stage, a_bucket, a_key_record, a_route, a_snapshot, a_window
+from tests.edge.fakes import OTHER_TENANT, Stage, a_bucket, a_concurrency, a_key_record, a_route, a_snapshot, a_window
 
 NOW = 1_800_000_000.0
 
@@ -503,3 +503,85 @@ def test_a_keys_shadow_limit_refuses_nothing_and_is_not_shown():
         (200, None, None)
     ] * 3
     assert [verdict.allowed for verdict in told[2].exchange.verdicts] == [False]
+
+
+# --- Requests in flight ---------------------------------------------------------------------------------------------
+
+
+class OneInside:
+    """A stage whose first request is still in flight: the origin asks again before it answers."""
+
+    def __init__(self, *policies, inner=(), auth="public"):
+        self.stage = Stage(a_route("/*", auth, policies=policies))
+        self.inner = []
+        upstream = self.stage.pipeline._ports.upstream
+        answer = upstream.send
+
+        def send(request):
+            if not self.inner:
+                self.inner.append(None)
+                self.inner[0] = self.stage.get("/", *inner)
+            return answer(request)
+
+        upstream.send = send
+
+
+def test_a_request_beyond_those_in_flight_is_429_and_the_next_one_after_them_passes():
+    play = OneInside(a_concurrency(1, name="at once"))
+    outer = play.stage.get("/")
+    (inner,) = play.inner
+    assert (outer.status, inner.status) == (200, 429)
+    body = json.loads(inner.body)
+    assert (body["code"], body["violated-policies"]) == ("quota-exceeded", ["at once"])
+    assert body["detail"] == "Too many requests at once: try again in 1 s."
+    assert inner["Retry-After"] == "1"
+    assert inner["RateLimit"] == '"at once";r=0'
+    assert outer["RateLimit-Policy"] == '"at once";q=1;qu="concurrent-requests"'
+    assert play.stage.get("/").status == 200
+    assert set(play.stage.counters.in_flight.values()) == {0}
+
+
+def test_a_place_is_given_back_whatever_becomes_of_the_request():
+    stage = Stage(a_route("/*", policies=(a_concurrency(1),)))
+    stage.origin.script = [RuntimeError("a bug")]
+    assert [stage.get("/").status for _ in range(3)] == [500, 500, 500]
+    assert set(stage.counters.in_flight.values()) == {0}
+
+
+def test_who_is_refused_by_another_limit_holds_no_place_and_who_gets_no_place_costs_nothing():
+    limits = a_concurrency(1), a_bucket(rate=0.001, burst=2)
+    play = OneInside(*limits)
+    assert play.stage.get("/").status == 200
+    assert play.inner[0].status == 429
+    assert [play.stage.get("/").status for _ in range(2)] == [200, 429], "the one without a place took nothing"
+    assert set(play.stage.counters.in_flight.values()) == {0}
+
+
+def test_answers_name_both_kinds_of_limits():
+    stage = Stage(a_route("/*", policies=(a_concurrency(3), a_bucket(rate=1, burst=9))))
+    answer = stage.get("/")
+    assert answer["RateLimit-Policy"] == '"at once";q=3;qu="concurrent-requests", "default";q=9;w=9'
+    assert answer["RateLimit"] == '"default";r=8;t=1, "at once";r=2'
+
+
+def test_a_shadow_limit_of_requests_in_flight_refuses_nobody():
+    play = OneInside(a_concurrency(1, mode="shadow"))
+    assert (play.stage.get("/").status, play.inner[0].status) == (200, 200)
+    assert set(play.stage.counters.in_flight.values()) == {0}
+
+
+def test_a_key_may_have_its_own_requests_in_flight_limited_on_a_route_that_has_a_limit():
+    key = ("X-API-Key", "demo_key_abc123")
+    play = OneInside(a_bucket(burst=9), inner=(key,), auth="apikey_required")
+    play.stage.knows_key("demo_key_abc123", policies=(a_concurrency(1, name="key: at once", scope=("key",)),))
+    assert play.stage.get("/", key).status == 200
+    inner = play.inner[0]
+    assert inner.status == 429
+    assert inner["RateLimit"] == '"key: at once";r=0'
+    assert inner["X-RateLimit-Limit"] == "1"
+
+
+def test_of_two_limits_of_requests_in_flight_none_is_held_when_one_refuses():
+    play = OneInside(a_concurrency(5, id="wide", name="wide"), a_concurrency(1))
+    assert (play.stage.get("/").status, play.inner[0].status) == (200, 429)
+    assert set(play.stage.counters.in_flight.values()) == {0}

@@ -99,6 +99,10 @@ def test_a_bad_origin_is_refused_and_the_field_is_named(alice: Person, changed: 
                 ({"algorithm": "sliding_window", "limit": 0, "window_seconds": 60}, "limit"),
                 ({"algorithm": "sliding_window", "limit": 5, "window_seconds": 86_401}, "window_seconds"),
                 ({"algorithm": "sliding_window", "limit": 5, "window_seconds": 60, "burst": 6}, "algorithm"),
+                ({"algorithm": "concurrency"}, "algorithm"),
+                ({"algorithm": "concurrency", "limit": 0}, "limit"),
+                ({"algorithm": "concurrency", "limit": 5, "cost": 2}, "algorithm"),
+                ({"algorithm": "concurrency", "limit": 5, "window_seconds": 60}, "algorithm"),
                 ({"algorithm": "leaky", "limit": 5, "window_seconds": 60}, "algorithm"),
             )
         ],

@@ -44,6 +44,9 @@ def _bucket(**fields: Any) -> dict[str, Any]:
                 "policies": [{"algorithm": "sliding_window", "limit": 9, "window_seconds": 60, "scope": ["key"]}]
             }
         },
+        {"rate_limit": {"policies": [_bucket(scope=["header:x-team"])]}},
+        {"rate_limit": {"policies": [_bucket(cost=2, burst=9)]}},
+        {"rate_limit": {"policies": [{"algorithm": "concurrency", "limit": 5}]}},
         {"rate_limit": {"policies": [_bucket(name="a"), _bucket(name="b", mode="shadow")]}},
         {"cache_policy": {"ttl_seconds": 0, "cache_key_pattern": "path"}},
         {"cache_policy": {"cache_key_pattern": "path+query+headers", "key_headers": ["accept", "x-a"]}},
