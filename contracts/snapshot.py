@@ -18,12 +18,14 @@ import msgspec
 from contracts.sealing import place
 
 FORMAT: Final = 1
+DAY_S: Final = 86_400
+MONTH_S: Final = 31 * 86_400
 SCOPE_HEADER: Final = "header:"
 
 AuthMode = Literal["public", "jwt_required", "apikey_required", "oauth_required", "service_required", "any"]
 Accepted = Literal["jwt", "apikey", "oauth", "service"]
 JwtAlgorithm = Literal["RS256", "PS256", "ES256", "EdDSA"]
-Algorithm = Literal["token_bucket", "sliding_window", "concurrency"]
+Algorithm = Literal["token_bucket", "sliding_window", "concurrency", "calendar"]
 Scope = Annotated[
     str, msgspec.Meta(pattern=rf"\A(?:tenant|route|user|key|ip|{SCOPE_HEADER}[!#$%&'*+.^_`|~0-9a-z-]{{1,64}})\Z")
 ]
@@ -101,8 +103,9 @@ class PolicyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     burst: int = 0
     """Token bucket: capacity, at least 1."""
     limit: int = 0
-    """Sliding window: requests per window. Concurrency: requests in flight."""
+    """Sliding window: requests per window. Concurrency: requests in flight. Calendar: in each period."""
     window_s: int = 0
+    """Calendar: DAY_S or MONTH_S, whichever period of UTC it counts by."""
     scope: tuple[Scope, ...] = ("route",)
     mode: Literal["enforce", "shadow"] = "enforce"
     on_store_failure: Literal["share", "open", "closed"] = "share"

@@ -306,7 +306,7 @@ class Edge:
 
     def _collect_limits(self, dump: Dump) -> None:
         counters = self.counters
-        dump.counters["ratelimit_degraded_total"] = {"": counters.degraded_total}
+        dump.counters["ratelimit_degraded_total"] = {"": counters.degraded_total + counters.slots.degraded_total}
         dump.counters["ratelimit_redis_calls_total"] = {"": counters.script_calls_total}
         dump.largest["ratelimit_overshoot_bound"] = {"": counters.overshoot_bound()}
 

@@ -1,4 +1,4 @@
-"""How often a caller may ask: which policies apply to whom, the arithmetic of both algorithms, what the client is told.
+"""How often a caller may ask: which policies apply to whom, the arithmetic of each algorithm, what the client is told.
 
 In:    the route's policies and the principal's own, the client's address; the counters' verdicts.
 Out:   exchange.verdicts; GatewayError quota-exceeded; RateLimit fields.
@@ -13,6 +13,8 @@ Who counts as what: `key` is an API key; `user` is whoever else was authenticate
        token, a machine or a service, told apart by issuer and subject. Who is the other of the two, or anonymous, is in
        the shared bucket of that scope.
 Not here: where counts live (edge.store.counters).
+
+Longer than 400 lines because the arithmetic of the algorithms and the one phase that needs it are read together.
 """
 
 from __future__ import annotations
@@ -21,10 +23,11 @@ import hashlib
 import ipaddress
 import math
 from collections.abc import Mapping, Sequence
+from datetime import date, timedelta
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from contracts.snapshot import SCOPE_HEADER, PolicyConfig
+from contracts.snapshot import DAY_S, SCOPE_HEADER, PolicyConfig
 from edge.errors import GatewayError, Source
 from edge.exchange import Exchange, Principal
 from edge.http.messages import FieldSection
@@ -42,6 +45,7 @@ _VALUE_OCTETS_MAX: Final = 8_192
 EXACT_MAX: Final = 32
 """Up to this limit a window remembers each admission: two cells would give a limit of 1 only every second window, and
 one of 10 only nine times in ten, because what slides out comes in whole requests. Beyond it they lose at most 3 %."""
+_EPOCH: Final = date(1970, 1, 1)
 _SLACK: Final = 1e-9
 """What rounding may add: a whole token that is one only but for the last bit of a double."""
 
@@ -67,7 +71,14 @@ class Marks(NamedTuple):
     at: tuple[float, ...]
 
 
-State = Bucket | Window | Marks
+class Period(NamedTuple):
+    """A calendar quota's state: what was used of the period that began at second `start`."""
+
+    start: int
+    used: int
+
+
+State = Bucket | Window | Marks | Period
 
 
 class Decision(NamedTuple):
@@ -146,6 +157,32 @@ def exact_window(state: Marks | None, now: float, limit: int, window_s: int, cos
     wait_s = kept[min(-left, len(kept)) - 1] + window_s - now if kept else float(window_s)
     reset_s = kept[-1] + window_s - now if kept else 0.0
     return Decision(False, max(0, limit - len(kept)), reset_s, wait_s), Marks(tuple(kept))
+
+
+def calendar_quota(
+    state: Period | None, now: float, limit: int, window_s: int, cost: int = 1
+) -> tuple[Decision, Period]:
+    """Decide by what was used of this day or month of UTC. None is an unused quota. A clock that steps back stays in
+    the newest period: no quota is given twice."""
+    start, end = calendar_period(now, window_s)
+    used = 0
+    if state is not None and state.start >= start:
+        start, end = calendar_period(state.start, window_s)
+        used = state.used
+    rest_s = end - now
+    if used + cost <= limit:
+        return Decision(True, limit - used - cost, rest_s, 0.0), Period(start, used + cost)
+    return Decision(False, max(0, limit - used), rest_s, rest_s), Period(start, used)
+
+
+def calendar_period(now: float, window_s: int) -> tuple[int, int]:
+    """Give the seconds at which the day (up to DAY_S) or the month of `now` begins and ends, in UTC."""
+    day = int(now // DAY_S)
+    if window_s <= DAY_S:
+        return day * DAY_S, (day + 1) * DAY_S
+    first = (_EPOCH + timedelta(days=day)).replace(day=1)
+    after = (first + timedelta(days=31)).replace(day=1)
+    return (first - _EPOCH).days * DAY_S, (after - _EPOCH).days * DAY_S
 
 
 _Checks = tuple[tuple[Check, ...], tuple[Check, ...]]

@@ -350,6 +350,8 @@ class FakeCounters:
             policy, state = check.policy, self.states.get(place)
             if policy.algorithm == "token_bucket":
                 decision, following = ratelimit.gcra(state, now, policy.rate_per_second, policy.burst, check.cost)
+            elif policy.algorithm == "calendar":
+                decision, following = ratelimit.calendar_quota(state, now, policy.limit, policy.window_s, check.cost)
             else:
                 decision, following = ratelimit.sliding_window(state, now, policy.limit, policy.window_s, check.cost)
             after[place] = following

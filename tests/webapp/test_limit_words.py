@@ -57,6 +57,13 @@ def test_requests_at_the_same_time_are_a_sentence() -> None:
     assert summary({"policies": [limit]}) == (f"At most 20 requests at the same time for each API key; {MORE}",)
 
 
+def test_a_quota_is_a_sentence() -> None:
+    quota = {"algorithm": "calendar", "limit": 10_000, "period": "month"}
+    assert summary({"policies": [quota]}, "this key") == (
+        f"At most 10,000 requests in each calendar month (UTC) for this key; {MORE}",
+    )
+
+
 def test_a_limit_without_a_scope_counts_whom_it_is_said_to() -> None:
     assert summary(MINUTE, "this key") == (f"At most 100 requests per minute for this key; {MORE}",)
 

@@ -20,6 +20,8 @@ Addresses = Annotated[tuple[Network, ...], Field(max_length=bounds.KEY_ADDRESSES
 class KeyRateLimit(RateLimit):
     """{requests_per_second, burst}, or {policies: [...]} without a scope."""
 
+    of_key = True
+
     @model_validator(mode="after")
     def _of_the_key(self) -> Self:
         if self.policies is not None:

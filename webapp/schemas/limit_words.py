@@ -58,6 +58,11 @@ def _sentence(policy: Mapping[str, Any], whom: str | None) -> str:
     after = "counted only, never refused" if policy.get("mode") == "shadow" else "more are answered 429"
     if policy.get("algorithm") == "concurrency":
         return f"At most {_counted(policy.get('limit'))} at the same time for {for_whom}; {after}."
+    if policy.get("algorithm") == "calendar":
+        period = policy.get("period") or "…"
+        return (
+            f"At most {_counted(policy.get('limit'))} in each calendar {period} (UTC) for {for_whom}{priced}; {after}."
+        )
     if policy.get("limit") or policy.get("window_seconds"):
         window = _window(policy.get("window_seconds"))
         return f"At most {_counted(policy.get('limit'))} per {window} for {for_whom}{priced}; {after}."

@@ -8,7 +8,7 @@ Not here: words for people (limit_words), the policies an edge is told (webapp.s
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
@@ -21,9 +21,10 @@ _TAKES: Final[dict[str, tuple[frozenset[str], frozenset[str]]]] = {
     "token_bucket": (frozenset({"requests_per_second"}), frozenset({"burst", "cost"})),
     "sliding_window": (frozenset({"limit", "window_seconds"}), frozenset({"cost"})),
     "concurrency": (frozenset({"limit"}), frozenset()),
+    "calendar": (frozenset({"limit", "period"}), frozenset({"cost"})),
 }
 """Of each algorithm: the figures it needs, and those it may have besides."""
-_FIGURES: Final = ("requests_per_second", "burst", "limit", "window_seconds", "cost")
+_FIGURES: Final = ("requests_per_second", "burst", "limit", "window_seconds", "period", "cost")
 
 
 def _scope(text: str) -> str:
@@ -52,14 +53,15 @@ _Scopes = Annotated[
 
 class Policy(Input):
     """One limit. Token bucket: requests_per_second and burst. Sliding window: limit and window_seconds. Concurrency:
-    limit, of requests in flight."""
+    limit, of requests in flight. Calendar, for API keys: limit in each period, by UTC."""
 
     name: Name = "default"
-    algorithm: Literal["token_bucket", "sliding_window", "concurrency"] = "token_bucket"
+    algorithm: Literal["token_bucket", "sliding_window", "concurrency", "calendar"] = "token_bucket"
     requests_per_second: _Rate | None = None
     burst: _Burst | None = None
     limit: Annotated[int, Field(ge=1, le=bounds.WINDOW_LIMIT_MAX)] | None = None
     window_seconds: Annotated[int, Field(ge=bounds.WINDOW_S_MIN, le=bounds.WINDOW_S_MAX)] | None = None
+    period: Literal["day", "month"] | None = None
     cost: Annotated[int, Field(ge=1, le=bounds.POLICY_COST_MAX)] | None = None
     """What each request takes of it; 1 when left out."""
     scope: _Scopes = ("route",)
@@ -96,12 +98,15 @@ class Policy(Input):
         figures = tuple(getattr(self, name) for name in _FIGURES)
         if self.algorithm == "sliding_window":  # the smaller of two limits decides alone
             figures = (self.window_seconds, self.cost)
+        elif self.algorithm == "calendar":
+            figures = (self.period, self.cost)
         elif self.algorithm == "concurrency":
             figures = ()
         return (self.algorithm, self.mode, tuple(sorted(self.scope)), *figures)
 
 
 class RateLimit(Input):
+    of_key: ClassVar[bool] = False
     requests_per_second: _Rate | None = None
     burst: _Burst | None = None
     policies: Annotated[tuple[Policy, ...], Field(min_length=1, max_length=bounds.POLICIES_PER_ROUTE_MAX)] | None = None
@@ -118,6 +123,8 @@ class RateLimit(Input):
             raise wrong("policies", "give requests_per_second and burst, or policies, not both")
         else:
             _check_apart(self.policies)
+            if not self.of_key and any(policy.algorithm == "calendar" for policy in self.policies):
+                raise wrong("policies", "of a route count no calendar: a quota belongs to an API key")
         return self
 
     @property

@@ -155,7 +155,7 @@ def policies(owner: str, stored: dict[str, Any] | None, tenant: str = "") -> tup
 
 def _policy(owner: str, policy: dict[str, Any], tenant: str) -> snapshot.PolicyConfig:
     name, algorithm = policy.get("name", "default"), policy.get("algorithm", "token_bucket")
-    scope, window_s = tuple(policy.get("scope", ("route",))), policy.get("window_seconds", 0)
+    scope, window_s = tuple(policy.get("scope", ("route",))), _window_s(policy)
     rate = policy.get("requests_per_second", 0.0)
     if "tenant" in scope and "route" not in scope:
         owner = f"{tenant} {rate} {policy.get('burst')} {policy.get('limit')}"
@@ -174,6 +174,13 @@ def _policy(owner: str, policy: dict[str, Any], tenant: str) -> snapshot.PolicyC
         on_store_failure=policy.get("on_store_failure", "share"),
         cost=policy["cost"] if policy.get("cost", 1) != 1 else UNSET,
     )
+
+
+def _window_s(policy: dict[str, Any]) -> int:
+    if policy.get("period") is not None:
+        return snapshot.DAY_S if policy["period"] == "day" else snapshot.MONTH_S
+    seconds: int = policy.get("window_seconds", 0)
+    return seconds
 
 
 def _cache(stored: dict[str, Any] | None) -> snapshot.CacheConfig | None:

@@ -224,6 +224,8 @@ def _words(policy: PolicyConfig, cost: int) -> tuple[Word, ...]:
     enforced = 1 if policy.mode == "enforce" else 0
     if policy.algorithm == "token_bucket":
         return ("g", repr(policy.rate_per_second), policy.burst, cost, enforced)
+    if policy.algorithm == "calendar":
+        return ("c", policy.limit, policy.window_s, cost, enforced)
     return ("x" if policy.limit <= EXACT_MAX else "w", policy.limit, policy.window_s, cost, enforced)
 
 
@@ -233,5 +235,6 @@ def _ahead(policy: PolicyConfig) -> tuple[int, float]:
     whole, back_s = (
         (policy.burst, policy.burst / policy.rate_per_second) if bucket else (policy.limit, float(policy.window_s))
     )
-    may = policy.mode == "enforce" and (bucket or policy.limit > EXACT_MAX)
+    window = policy.algorithm == "sliding_window" and policy.limit > EXACT_MAX
+    may = policy.mode == "enforce" and (bucket or window)
     return (whole // _BORROWED_SHARE if may else 0), back_s

@@ -37,7 +37,7 @@ from edge.store.counters.slots import Slots
 from edge.store.wire import Reply, Script, Store
 
 LUA: Final = Path(__file__).with_name("lua")
-PARTS: Final = ("store", "gcra", "sliding_window", "exact_window", "admit")
+PARTS: Final = ("store", "gcra", "sliding_window", "exact_window", "calendar", "admit")
 ADMIT: Final = Script("\n".join((LUA / f"{part}.lua").read_text("utf-8") for part in PARTS))
 
 REFUSAL_S_MAX: Final = 60.0

@@ -78,7 +78,8 @@ def _share(
     policy: PolicyConfig, cost: int, state: State | None, live_workers: int, now: float
 ) -> tuple[Decision, State]:
     """Decide by one worker's share. A window of which no whole request falls to each worker becomes a bucket that
-    fills in its rate: so each worker admits one now and then, and all together no more than the limit.
+    fills in its rate: so each worker admits one now and then, and all together no more than the limit. So does
+    a calendar quota, by the length of its period.
     """
     whole = quota(policy)
     if policy.algorithm == "sliding_window" and whole // live_workers >= cost:

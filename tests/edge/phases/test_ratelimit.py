@@ -1,16 +1,21 @@
 """How often a caller may ask (edge.phases.ratelimit): the arithmetic against models, then the phase as a play."""
 
 import json
+from datetime import UTC, datetime
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from contracts.snapshot import DAY_S, MONTH_S, PolicyConfig
 from edge.phases.ratelimit import (
     EXACT_MAX,
     Bucket,
     Marks,
     Window,
+    calendar_period,
+    calendar_quota,
     exact_window,
     gcra,
     network,
@@ -585,3 +590,65 @@ def test_of_two_limits_of_requests_in_flight_none_is_held_when_one_refuses():
     play = OneInside(a_concurrency(5, id="wide", name="wide"), a_concurrency(1))
     assert (play.stage.get("/").status, play.inner[0].status) == (200, 429)
     assert set(play.stage.counters.in_flight.values()) == {0}
+
+
+# --- Calendar quotas ------------------------------------------------------------------------------------------------
+
+
+def moment(*parts):
+    return datetime(*parts, tzinfo=UTC).timestamp()
+
+
+@pytest.mark.parametrize(
+    ("now", "window", "start", "end"),
+    [
+        ((2027, 1, 15, 23, 59, 59), DAY_S, (2027, 1, 15), (2027, 1, 16)),
+        ((2027, 1, 15, 8), MONTH_S, (2027, 1, 1), (2027, 2, 1)),
+        ((2028, 2, 29), MONTH_S, (2028, 2, 1), (2028, 3, 1)),
+        ((2027, 12, 31, 23, 59, 59), MONTH_S, (2027, 12, 1), (2028, 1, 1)),
+    ],
+)
+def test_a_period_is_a_day_or_a_month_of_utc(now, window, start, end):
+    assert calendar_period(moment(*now), window) == (moment(*start), moment(*end))
+
+
+def test_a_quota_is_whole_again_when_its_period_ends_and_not_before():
+    last = moment(2027, 1, 31, 23, 59, 59)
+    decision, state = calendar_quota(None, last, 5, MONTH_S, cost=3)
+    assert decision == (True, 2, 1.0, 0.0)
+    refused, same = calendar_quota(state, last, 5, MONTH_S, cost=3)
+    assert (refused, same) == ((False, 2, 1.0, 1.0), state)
+    assert calendar_quota(state, last + 1, 5, MONTH_S, cost=5)[0].allowed
+
+
+def test_a_lowered_quota_that_is_overdrawn_has_nothing_left():
+    _, state = calendar_quota(None, NOW, 5, DAY_S, cost=5)
+    assert calendar_quota(state, NOW, 2, DAY_S)[0].remaining == 0
+
+
+spans = st.lists(st.tuples(st.integers(-400_000, 900_000), st.integers(1, 5)), min_size=1, max_size=80)
+
+
+@given(spans, st.integers(1, 9), st.sampled_from([DAY_S, MONTH_S]))
+def test_no_period_admits_more_than_its_quota_however_the_clock_steps(steps, limit, window):
+    state, clock, used = None, NOW, {}
+    for step, cost in steps:
+        clock += step
+        decision, state = calendar_quota(state, clock, limit, window, cost)
+        if decision.allowed:
+            period = calendar_period(clock, window)
+            used[period] = used.get(period, 0) + cost
+            assert used[period] <= limit
+
+
+def test_a_keys_quota_is_shown_and_ends_with_the_day():
+    stage = Stage(a_route("/*", "apikey_required"))
+    day = PolicyConfig(
+        id="day", name="key: day", algorithm="calendar", limit=2, window_s=DAY_S, scope=("key",), cost=msgspec.UNSET
+    )
+    stage.knows_key("demo_key_abc123", policies=(day,))
+    answers = [stage.get("/", ("X-API-Key", "demo_key_abc123")) for _ in range(3)]
+    assert [answer.status for answer in answers] == [200, 200, 429]
+    assert answers[0]["RateLimit-Policy"] == '"key: day";q=2;w=86400'
+    assert answers[0]["RateLimit"] == '"key: day";r=1;t=57600', "it is 08:00 UTC"
+    assert answers[2]["Retry-After"] == "57600"

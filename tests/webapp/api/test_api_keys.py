@@ -43,6 +43,22 @@ def row_of(app: Flask, key_id: str, **changed: Any) -> None:
 # --- Networks and limits --------------------------------------------------------------------------------------------
 
 
+def test_quotas_and_requests_in_flight_of_a_key_reach_the_edges(alice: Person, demo: Actor, store: redis.Redis) -> None:
+    policies = [
+        {"name": "day", "algorithm": "calendar", "limit": 100, "period": "day"},
+        {"name": "month", "algorithm": "calendar", "limit": 1000, "period": "month", "cost": 2},
+        {"name": "at once", "algorithm": "concurrency", "limit": 3},
+    ]
+    made = alice.make("/api-keys", {"name": "k", "rate_limit": {"policies": policies}})
+    assert len(made["rate_limit_summary"]) == 3
+    record = record_of(store, demo, made["key"])
+    assert record is not None
+    told = [(policy.algorithm, policy.limit, policy.window_s, policy.cost or 1) for policy in record.policies]
+    day, month = snapshot.DAY_S, snapshot.MONTH_S
+    assert told == [("calendar", 100, day, 1), ("calendar", 1000, month, 2), ("concurrency", 3, 0, 1)]
+    assert len({policy.id for policy in record.policies}) == 3
+
+
 def test_networks_and_limits_are_shown_and_told_to_the_edges(alice: Person, demo: Actor, store: redis.Redis) -> None:
     made = alice.make("/api-keys", {"name": "k", "addresses": NETWORKS, "rate_limit": LIMIT})
     assert (made["addresses"], made["rate_limit"], made["last_used_at"]) == (NETWORKS, LIMIT, None)

@@ -99,6 +99,9 @@ def test_a_bad_origin_is_refused_and_the_field_is_named(alice: Person, changed: 
                 ({"algorithm": "sliding_window", "limit": 0, "window_seconds": 60}, "limit"),
                 ({"algorithm": "sliding_window", "limit": 5, "window_seconds": 86_401}, "window_seconds"),
                 ({"algorithm": "sliding_window", "limit": 5, "window_seconds": 60, "burst": 6}, "algorithm"),
+                ({"algorithm": "calendar", "limit": 5, "period": "week"}, "period"),
+                ({"algorithm": "calendar", "limit": 5}, "algorithm"),
+                ({"algorithm": "calendar", "limit": 5, "period": "day", "cost": 6}, "cost"),
                 ({"algorithm": "concurrency"}, "algorithm"),
                 ({"algorithm": "concurrency", "limit": 0}, "limit"),
                 ({"algorithm": "concurrency", "limit": 5, "cost": 2}, "algorithm"),
@@ -108,6 +111,7 @@ def test_a_bad_origin_is_refused_and_the_field_is_named(alice: Person, changed: 
         ],
         ({"rate_limit": {"requests_per_second": 0.001, "burst": 10_000}}, "rate_limit.burst"),
         ({"rate_limit": {"policies": [{"requests_per_second": 1}] * 2}}, "rate_limit.policies"),
+        ({"rate_limit": {"policies": [{"algorithm": "calendar", "limit": 5, "period": "day"}]}}, "rate_limit.policies"),
         ({"rate_limit": {"policies": [{"requests_per_second": 1, "name": n} for n in "ab"]}}, "rate_limit.policies"),
         (
             {

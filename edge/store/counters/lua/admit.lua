@@ -7,6 +7,7 @@
 local KINDS = {
   g = {look = gcra_look, ahead = gcra_ahead, take = gcra_take, tell = gcra_tell},
   w = {look = window_look, ahead = window_ahead, take = window_take, tell = window_tell},
+  c = {look = calendar_look, ahead = calendar_ahead, take = calendar_take, tell = calendar_tell},
   x = {look = exact_look, ahead = exact_ahead, take = exact_take, tell = exact_tell},
 }
 local now = store_now()

@@ -17,7 +17,7 @@ from typing import Any
 import gevent
 from gevent.hub import get_hub
 
-from edge.phases.ratelimit import Bucket, Marks, Window, exact_window, gcra, sliding_window
+from edge.phases.ratelimit import Bucket, Marks, Window, calendar_quota, exact_window, gcra, sliding_window
 from edge.ports import Check
 from edge.store.counters.distributed import LUA, PARTS, DistributedCounters
 from tests.edge.publishing import DEMO
@@ -82,6 +82,8 @@ class _Limit:
         cost = self.cost if cost is None else cost
         if self.kind == "g":
             return gcra(state, now, self.first, self.second, cost)
+        if self.kind == "c":
+            return calendar_quota(state, now, int(self.first), self.second, cost)
         decide = sliding_window if self.kind == "w" else exact_window
         return decide(state, now, int(self.first), self.second, cost)
 
@@ -112,7 +114,7 @@ class _Limit:
         return isinstance(state, Marks) and any(at > now for at in state.at)
 
     def fitting_ahead(self, now: float, ahead: int, lead_s: float) -> tuple[int, float]:
-        if self.kind == "x":
+        if self.kind in "cx":
             return 0, lead_s
         if self.kind == "w":
             number = self.looked(now).number

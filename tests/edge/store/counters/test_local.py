@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from contracts.snapshot import PolicyConfig
 from edge.ports import Check
 from edge.store.counters.local import LocalLimiter
 from tests.edge.publishing import DEMO, bucket, window
@@ -102,3 +103,10 @@ def test_who_asks_all_the_time_is_not_forgotten_for_a_crowd(monkeypatch):
         if number >= 29:
             break
     assert not limiter.admit([Check(DEMO, policy, b"steady")], 1, 100.0)[0].allowed
+
+
+def test_a_calendar_quota_is_shared_out_like_any_limit():
+    quota = PolicyConfig(id="quota", name="quota", algorithm="calendar", limit=100, window_s=86_400)
+    local = LocalLimiter()
+    told = [local.admit((Check(DEMO, quota, b"caller"),), 4, 1_000.0)[0].allowed for _ in range(60)]
+    assert sum(told) == 25

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from contracts.snapshot import PolicyConfig
+from contracts.snapshot import DAY_S, MONTH_S, PolicyConfig
+from edge.phases.ratelimit import calendar_period
 from edge.ports import Check
 from edge.store.counters.accounts import Plan
 from tests.edge.publishing import DEMO, bucket, window
@@ -15,9 +18,15 @@ from tests.edge.store.counters.cluster import LuaStore, ModelStore
 TICK_US = 15_625
 """1/64 s: with rates that are powers of two both sides add up without rounding."""
 
+
+def quota(limit: int, window_s: int) -> PolicyConfig:
+    return PolicyConfig(id="quota", name="quota", algorithm="calendar", limit=limit, window_s=window_s)
+
+
 rates = st.sampled_from([2**-10, 0.5, 8.0, 1024.0, 2.0**20])
 policies = st.one_of(
     st.builds(lambda rate, burst: bucket(rate=rate, burst=burst), rates, st.integers(1, 200)),
+    st.builds(quota, st.integers(1, 100), st.sampled_from([DAY_S, MONTH_S])),
     st.builds(lambda limit, s: window(limit=limit, window_s=s), st.integers(1, 100), st.sampled_from([1, 4, 64])),
 )
 calls = st.lists(
@@ -66,6 +75,35 @@ def test_the_script_decides_as_the_arithmetic_does(publisher, limits, costs, ask
     by_script, by_model = replies(LuaStore(publisher.redis), plan, asked), replies(ModelStore(), plan, asked)
     for number, (one, other) in enumerate(zip(by_script, by_model, strict=True)):
         assert close(one, other), (number, asked[number], one, other)
+
+
+@pytest.mark.parametrize("window_s", [DAY_S, MONTH_S])
+def test_a_quota_ends_with_its_period_in_any_month_and_leap_year(publisher, window_s):
+    """2027 has no leap day, 2028 has one, 2000 had, 2100 has none."""
+    store, plan = LuaStore(publisher.redis), a_plan(quota(1, window_s))
+    firsts = [
+        datetime(year, month, day, tzinfo=UTC)
+        for year in (2000, 2027, 2028, 2100)
+        for month in range(1, 13)
+        for day in ((1,) if window_s == MONTH_S else (1, 28))
+    ]
+    for first in firsts:
+        begins = int(first.timestamp())
+        for second, left in ((begins - 1, 0), (begins, 0), (begins, None)):
+            if second == begins - 1:
+                publisher.redis.flushdb()
+            reply = store.run(["k"], (1, 0, 0, *plan.words), second * 10**6)
+            assert (reply[0], reply[4]) == (1 if left == 0 else 0, 0), first
+            assert reply[5] == (calendar_period(second, window_s)[1] - second) * 10**6, first
+
+
+def test_a_quota_outlives_its_period_by_a_day_and_goes_then(publisher, client):
+    from edge.store.counters.distributed import ADMIT
+
+    publisher.redis.flushdb()
+    client.run(ADMIT, ["quota"], (1, 0, 0, *a_plan(quota(5, DAY_S)).words))
+    rest_ms = publisher.redis.pttl("quota") - DAY_S * 1000
+    assert 0 < rest_ms <= DAY_S * 1000 + 2
 
 
 def a_plan(policy: PolicyConfig) -> Plan:
