@@ -28,7 +28,7 @@ from gevent.hub import Waiter
 from contracts import keyspace
 from edge.errors import StoreAway
 from edge.ports import Check, Verdict
-from edge.store.client import Client, Reply, Script
+from edge.store.wire import Reply, Script, Store
 
 HOLD: Final = Script(Path(__file__).with_name("lua").joinpath("slots.lua").read_text("utf-8"))
 LEASE_S: Final = 8.0
@@ -59,7 +59,7 @@ class _Counter:
 
 class Slots:
     def __init__(
-        self, client: Client, live_workers: Callable[[], int], mono: Callable[[], float] = time.monotonic
+        self, client: Store, live_workers: Callable[[], int], mono: Callable[[], float] = time.monotonic
     ) -> None:
         self._client = client
         self._live_workers = live_workers
