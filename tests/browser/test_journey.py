@@ -185,7 +185,7 @@ def test_limits_that_the_editor_has_no_controls_for_are_said_and_kept(visit: Vis
     route_id = stack.route("/two-limits/*", stack.origin("limited"), rate_limit=limits)
     alice = visit("alice")
     alice.go(f"/t/demo/routes/{route_id}")
-    said = "At most 5 requests a second for each address, with bursts of up to 10. More are answered 429. At most 900"
+    said = "At most 5 requests per second for each address; bursts up to 10; more are answered 429. At most 900"
     assert said in alice.page.inner_text("main")
     alice.go(f"/t/demo/routes/{route_id}/edit")
     assert alice.page.locator("[name=limit_kind]:checked").input_value() == "keep"
