@@ -115,7 +115,7 @@ def test_a_changed_policy_starts_with_its_own_numbers(counters, publisher):
 
 
 def test_all_keys_of_a_request_live_in_the_tenants_slot(counters, publisher):
-    counters.admit((check(bucket()), check(window())))
+    counters.admit((check(bucket(rate=1)), check(window())))
     keys = [key.decode() for key in publisher.redis.scan_iter("*count*")]
     assert len(keys) == 2
     assert all(key.startswith(keyspace.counter(DEMO, "", "")[:20]) and f"{{{DEMO}}}" in key for key in keys)
