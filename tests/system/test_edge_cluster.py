@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import threading
 import time
 from collections import Counter
@@ -53,6 +54,15 @@ def edge(cluster, publisher, tmp_path):
         edge.eventually(lambda: edge.statuses("/public/x") == {200} and edge.metric("vantageedge_tenants_held") == 2)
         yield edge
         assert "Traceback" not in edge.log.read_text()
+
+
+def ask(edge: EdgeHost, host: str, key: str) -> int:
+    connection = http.client.HTTPConnection("127.0.0.1", edge.port, timeout=10)
+    try:
+        connection.request("GET", "/keyed/x", headers={"Host": host, "X-API-Key": key, "Connection": "close"})
+        return connection.getresponse().status
+    finally:
+        connection.close()
 
 
 class Asking:
@@ -137,6 +147,20 @@ def test_another_part_is_killed_and_nobody_of_this_tenant_notices(edge, cluster,
     needed = [keyspace.config(DEMO), keyspace.host(HOST), keyspace.CHANGES, keyspace.EDGES]
     (victim,) = [node for node in cluster.primaries if node not in [cluster.node_of(key) for key in needed]]
     publisher.key("second-key")
+    tenant = next(
+        name
+        for name in (f"0197a000-0000-7000-8000-{number:012x}" for number in range(1_000))
+        if cluster.node_of(keyspace.config(name)) is victim
+    )
+    host = next(
+        name
+        for name in (f"other{number}.localhost" for number in range(1_000))
+        if cluster.node_of(keyspace.host(name)) is not victim
+    )
+    publisher.config(snapshot_of(1, routes(), origin.url, tenant, host.split(".")[0]), (host,))
+    publisher.key(tenant_id=tenant)
+    assert {ask(edge, host, KEY) for _ in range(20)} == {200}
+    assert edge.metric("vantageedge_keystore_errors_total") == 0
     with Load(edge, "/public/x") as load:
         victim.kill()
         time.sleep(1)
@@ -144,6 +168,11 @@ def test_another_part_is_killed_and_nobody_of_this_tenant_notices(edge, cluster,
         took_s = asking.join()
         # A key never seen before is looked up at its own part.
         assert edge.statuses("/keyed/x", key="second-key") == {200}
+        # Of a key on the part that is away nobody could hear a revocation: it is asked for, in vain, and lives 60 s.
+        assert edge.metric("vantageedge_keystore_errors_total") == 0
+        assert ask(edge, host, KEY) == 200
+        assert edge.metric("vantageedge_keystore_errors_total") == 1
+        assert ask(edge, host, "never-seen-before") == 503
     assert load.failures == []
     assert len(asking.admitted) <= RATE * took_s + BURST
     assert edge.metric("vantageedge_ratelimit_degraded_total") == 0
