@@ -163,8 +163,11 @@ def test_a_slot_between_two_nodes_is_asked_at_both(own, to_own):
     assert own.ask(target, "CLUSTER", "COUNTKEYSINSLOT", slot) == 1
     carry(own, slot, source, target)
     settle(own, slot, target)
+    hops, told = [], to_own.redirected
+    to_own.redirected = lambda asked, hop: hops.append(hop.asking) or told(asked, hop)
     assert to_own.call("GET", f"{{{tag}}}:old") == b"here"
     assert to_own.call("GET", f"{{{tag}}}:new") == b"there"
+    assert hops == [False]  # the first MOVED mended the map
 
 
 def test_a_slot_that_moves_while_requests_run_loses_no_answer_and_no_count(own, to_own, eventually):
