@@ -109,8 +109,7 @@ class Exchange:
         self.request_id = request_id
         self.received_at = received_at
         self.received_mono = received_mono
-        # what a trusted hop before us said about the client, already in client_ip and scheme; None: nobody did
-        self.told: Told | None = None
+        self.told: Told | None = None  # what a trusted hop said of the client, already in client_ip and scheme
         # identify, match
         self.tenant: Tenant | None = None
         self.path = b""

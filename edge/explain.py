@@ -5,6 +5,8 @@ Out:   Explanation: the answer's status and the steps, each a phase, what it dec
 Laws:  1. Nothing is sent, counted or stored. 2. The order and the decisions are the pipeline's own: nothing is decided
        here again. 3. A secret that was presented is never repeated in a step.
 Not here: what the console makes of it (webapp), traces of live requests.
+
+Longer than 400 lines because every port has its recording form here.
 """
 
 from __future__ import annotations
@@ -199,7 +201,7 @@ class _Stage:
         verdicts = []
         for check in checks:
             policy = check.policy
-            left = ratelimit.quota(policy) - 1
+            left = ratelimit.quota(policy) - check.cost
             verdicts.append(Verdict(policy, left >= 0, left, 0.0))
             facts: dict[str, Fact] = {
                 "policy": policy.name, "algorithm": policy.algorithm, "scope": policy.scope, "mode": policy.mode,
@@ -211,11 +213,10 @@ class _Stage:
             self.steps.append(Step(phase, decision, facts))
         return verdicts
 
-    def enter(self, checks: Sequence[Check]) -> Sequence[Verdict]:
-        return self.admit(checks)
+    enter = admit
 
     def leave(self, checks: Sequence[Check]) -> None:
-        pass
+        """Nothing was counted."""
 
     # IdentitySigner: without the key, which the console could open but nobody asked it to
 

@@ -23,7 +23,6 @@ import hashlib
 import ipaddress
 import math
 from collections.abc import Mapping, Sequence
-from datetime import date, timedelta
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -45,7 +44,9 @@ _VALUE_OCTETS_MAX: Final = 8_192
 EXACT_MAX: Final = 32
 """Up to this limit a window remembers each admission: two cells would give a limit of 1 only every second window, and
 one of 10 only nine times in ten, because what slides out comes in whole requests. Beyond it they lose at most 3 %."""
-_EPOCH: Final = date(1970, 1, 1)
+_MARCH_0000: Final = 719_468
+"""Days from 1 March of the year 0 to 1 January 1970."""
+_FEBRUARY: Final = 11
 _SLACK: Final = 1e-9
 """What rounding may add: a whole token that is one only but for the last bit of a double."""
 
@@ -180,9 +181,17 @@ def calendar_period(now: float, window_s: int) -> tuple[int, int]:
     day = int(now // DAY_S)
     if window_s <= DAY_S:
         return day * DAY_S, (day + 1) * DAY_S
-    first = (_EPOCH + timedelta(days=day)).replace(day=1)
-    after = (first + timedelta(days=31)).replace(day=1)
-    return (first - _EPOCH).days * DAY_S, (after - _EPOCH).days * DAY_S
+    # The civil calendar from 1 March on, in eras of 400 years: the leap day is the last one of its year.
+    era, of_era = divmod(day + _MARCH_0000, 146_097)
+    year = (of_era - of_era // 1_460 + of_era // 36_524 - of_era // 146_096) // 365
+    of_year = of_era - (365 * year + year // 4 - year // 100)
+    month = (5 * of_year + 2) // 153
+    first = day - (of_year - (153 * month + 2) // 5)
+    if month < _FEBRUARY:
+        return first * DAY_S, (first + (153 * (month + 1) + 2) // 5 - (153 * month + 2) // 5) * DAY_S
+    ends = era * 400 + year + 1
+    leap = ends % 4 == 0 and (ends % 100 != 0 or ends % 400 == 0)
+    return first * DAY_S, (first + 28 + leap) * DAY_S
 
 
 _Checks = tuple[tuple[Check, ...], tuple[Check, ...]]

@@ -12,6 +12,7 @@ def test_all_keys_of_a_tenant_live_in_one_slot():
         keyspace.config(TENANT),
         keyspace.api_key(TENANT, "v1:00"),
         keyspace.counter(TENANT, "p", "d"),
+        keyspace.slots(TENANT, "p", "d"),
         keyspace.cache_entry(TENANT, "d"),
         keyspace.cache_generations(TENANT),
         keyspace.origin_health(TENANT),

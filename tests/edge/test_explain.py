@@ -18,6 +18,7 @@ from tests.edge.fakes import (
     PARTY,
     a_bucket,
     a_cache,
+    a_concurrency,
     a_key_record,
     a_route,
     a_section,
@@ -291,3 +292,13 @@ def test_a_document_of_the_gateways_own_is_asked_of_no_route():
     assert told.status == 200
     assert [(step.phase, step.decision) for step in told.steps] == [("identify", "found"), ("match", "not asked")]
     assert "itself" in told.steps[-1].facts["because"]
+
+
+def test_limits_say_what_a_first_request_would_leave_and_places_are_not_taken():
+    limits = a_concurrency(1), a_bucket(burst=5, cost=6)
+    snapshot = a_snapshot(a_route("/one", policies=limits[:1]), a_route("/two", policies=limits))
+    told = explain(snapshot, Described("GET", "/one"), IDENTITIES)
+    assert told.status == 200
+    assert ("admit", "counted") in steps(told)
+    told = explain(snapshot, Described("GET", "/two"), IDENTITIES)
+    assert (told.status, told.problem) == (429, "quota-exceeded"), "six of five never fit"

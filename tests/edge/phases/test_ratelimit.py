@@ -1,7 +1,8 @@
 """How often a caller may ask (edge.phases.ratelimit): the arithmetic against models, then the phase as a play."""
 
 import json
-from datetime import UTC, datetime
+from calendar import monthrange
+from datetime import UTC, date, datetime, timedelta
 
 import msgspec
 import pytest
@@ -612,6 +613,15 @@ def test_a_period_is_a_day_or_a_month_of_utc(now, window, start, end):
     assert calendar_period(moment(*now), window) == (moment(*start), moment(*end))
 
 
+@given(st.integers(0, 2_900_000))
+def test_months_are_those_of_the_calendar(day):
+    of = date(1970, 1, 1) + timedelta(days=day)
+    start, end = calendar_period(day * DAY_S + 7, MONTH_S)
+    first = of.replace(day=1)
+    assert start == (first - date(1970, 1, 1)).days * DAY_S
+    assert end - start == monthrange(of.year, of.month)[1] * DAY_S
+
+
 def test_a_quota_is_whole_again_when_its_period_ends_and_not_before():
     last = moment(2027, 1, 31, 23, 59, 59)
     decision, state = calendar_quota(None, last, 5, MONTH_S, cost=3)
@@ -630,15 +640,18 @@ spans = st.lists(st.tuples(st.integers(-400_000, 900_000), st.integers(1, 5)), m
 
 
 @given(spans, st.integers(1, 9), st.sampled_from([DAY_S, MONTH_S]))
-def test_no_period_admits_more_than_its_quota_however_the_clock_steps(steps, limit, window):
-    state, clock, used = None, NOW, {}
+def test_no_period_s_quota_is_given_twice_however_the_clock_steps(steps, limit, window):
+    """Who stepped back is still counted in the newest period that was seen."""
+    state, clock, used, newest = None, NOW, {}, 0
     for step, cost in steps:
         clock += step
-        decision, state = calendar_quota(state, clock, limit, window, cost)
+        decision, after = calendar_quota(state, clock, limit, window, cost)
         if decision.allowed:
-            period = calendar_period(clock, window)
-            used[period] = used.get(period, 0) + cost
-            assert used[period] <= limit
+            state = after
+            newest = max(newest, calendar_period(clock, window)[0])
+            assert state.start == newest
+            used[newest] = used.get(newest, 0) + cost
+            assert used[newest] <= limit
 
 
 def test_a_keys_quota_is_shown_and_ends_with_the_day():
