@@ -14,16 +14,16 @@ import msgspec
 from contracts.snapshot import PolicyConfig
 from edge.ports import Check
 from edge.settings import parse_redis_url
-from edge.store.client import Client
+from edge.store.cluster import client_for
 from edge.store.counters.slots import Slots
 from tests.edge.publishing import DEMO
 
 
 def main() -> None:
     url, requests, policy = sys.argv[1:]
-    client = Client(parse_redis_url(url))
+    client = client_for(parse_redis_url(url))
     client.start()
-    client.call("PING")
+    client.call("EXISTS", "anything")
     worker = Slots(client, lambda: 4)
     check = Check(DEMO, msgspec.json.decode(policy, type=PolicyConfig), b"caller")
     print(sum(worker.enter((check,))[0].allowed for _ in range(int(requests))), flush=True)

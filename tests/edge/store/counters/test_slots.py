@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from contracts.snapshot import PolicyConfig
 from edge.ports import Check
 from edge.settings import parse_redis_url
-from edge.store.client import Client
+from edge.store.cluster import client_for
 from edge.store.counters import slots
 from edge.store.counters.slots import Slots
 from tests.edge.publishing import DEMO
@@ -35,7 +35,7 @@ def check(policy, identifier=b"caller"):
 def workers(publisher, address):
     """Four workers, each with a connection of its own."""
     publisher.redis.flushdb()
-    clients = [Client(address) for _ in range(4)]
+    clients = [client_for(address) for _ in range(4)]
     for client in clients:
         client.start()
     held = [Slots(client, lambda: 4) for client in clients]
@@ -165,7 +165,7 @@ def test_whatever_workers_do_in_turn_never_more_than_the_limit_are_in(workers, p
 
 @pytest.mark.parametrize(("on_failure", "let_in"), [("share", 2), ("open", 20), ("closed", 0)])
 def test_with_redis_away_each_worker_lets_in_its_share(on_failure, let_in):
-    client = Client(parse_redis_url("redis://127.0.0.1:9"))
+    client = client_for(parse_redis_url("redis://127.0.0.1:9"))
     worker = Slots(client, lambda: 4)
     policy = at_once(8, on_store_failure=on_failure)
     told = [worker.enter((check(policy),))[0] for _ in range(20)]
@@ -175,9 +175,9 @@ def test_with_redis_away_each_worker_lets_in_its_share(on_failure, let_in):
     assert worker.enter((check(policy),))[0].allowed is (let_in > 0)
 
 
-def test_a_killed_worker_s_places_are_free_again_within_ten_seconds(workers, publisher, shared_valkey):
+def test_a_killed_worker_s_places_are_free_again_within_ten_seconds(workers, publisher, store_url):
     policy = at_once(3)
-    command = [sys.executable, "-m", "tests.edge.store.counters.holder", shared_valkey.url, "3"]
+    command = [sys.executable, "-m", "tests.edge.store.counters.holder", store_url, "3"]
     holder = subprocess.Popen([*command, msgspec.json.encode(policy).decode()], stdout=subprocess.PIPE)
     try:
         assert holder.stdout.readline() == b"3\n"
