@@ -21,7 +21,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Final, Literal
 
 Drop = Literal["keep", "namespace", "account"]
 LOG_BYTES_MAX = 4_000_000
@@ -137,14 +137,22 @@ def _works_in(pid: int, folder: Path) -> bool:
     return True
 
 
+_given: Final[set[int]] = set()
+
+
 def free_port() -> int:
     """Give a TCP port of 127.0.0.1 that was free a moment ago, below those that the system gives to clients: one of
-    these may become a connection's before a server is there.
+    these may become a connection's before a server is there. Each once, until most were given.
     """
+    if len(_given) > 5_000:
+        _given.clear()
     while True:
         port = 20_000 + secrets.randbelow(7_000)  # none that an origin or a browser is refused
+        if port in _given:
+            continue
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
+            _given.add(port)
             return port
 
 

@@ -39,6 +39,8 @@ def test_a_broker_that_turns_out_to_be_a_cluster_s_node_is_refused(bench, tmp_pa
         "127.0.0.1",
         "--cluster-enabled",
         "yes",
+        "--cluster-port",  # else 10,000 above, where the system's clients are
+        str(child.free_port()),
         "--dir",
         str(tmp_path),
     ]
